@@ -1,0 +1,107 @@
+"""The error tree: a family tells what a caller can do about it.
+
+::
+
+    RagWorkerError
+     x ConfigurationError          a setting is wrong: fix it and start again
+     x InvalidRequest              the caller asked for something that cannot be done
+       + DocumentIndexingInProgress
+       + NotFound
+       + UnknownQueue
+     x Transient                   the same call can succeed later: retry
+       + ServiceUnavailable
+     x Permanent                   trying again changes nothing: record the reason
+       + UnreadableFile
+         + EmptyFile
+         + EncryptedFile
+         + LimitExceeded
+       + InvalidTransition
+     x Superseded                  somebody else owns or removed the subject: step back quietly
+       + LeaseLost
+       + SubjectGone
+
+A class's docstring is its default message. ``FlaskTask`` maps the families to
+Celery's answers once: done, retry, failure, quiet acknowledgement.
+"""
+
+from inspect import cleandoc
+
+
+class RagWorkerError(Exception):
+    """Something went wrong in rag-worker."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or cleandoc(self.__doc__ or type(self).__name__))
+
+
+class ConfigurationError(RagWorkerError):
+    """A setting is missing or wrong."""
+
+
+class InvalidRequest(RagWorkerError):
+    """The request cannot be carried out as it stands."""
+
+
+class DocumentIndexingInProgress(InvalidRequest):
+    """The document is being indexed: wait for it to finish, then ask again."""
+
+
+class NotFound(InvalidRequest):
+    """No such row."""
+
+
+class UnknownQueue(InvalidRequest):
+    """No worker serves this queue."""
+
+
+class Transient(RagWorkerError):
+    """The same call can succeed later.
+
+    ``retry_after_seconds`` is what the peer asked for, or ``None``.
+    """
+
+    def __init__(
+        self, message: str | None = None, *, retry_after_seconds: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class ServiceUnavailable(Transient):
+    """A service this work needs does not answer at the moment."""
+
+
+class Permanent(RagWorkerError):
+    """Trying again changes nothing."""
+
+
+class UnreadableFile(Permanent):
+    """Nothing can read this file: check that it opens in its own program, then upload it again."""
+
+
+class EmptyFile(UnreadableFile):
+    """The file holds no text: upload one that does."""
+
+
+class EncryptedFile(UnreadableFile):
+    """The file is protected by a password: upload a copy without one."""
+
+
+class LimitExceeded(UnreadableFile):
+    """The file passes a limit: split it, or raise the limit."""
+
+
+class InvalidTransition(Permanent):
+    """The status machine has no such arrow."""
+
+
+class Superseded(RagWorkerError):
+    """Somebody else owns this work now, or its subject is gone."""
+
+
+class LeaseLost(Superseded):
+    """Another worker holds the lease: this run leaves no trace."""
+
+
+class SubjectGone(Superseded):
+    """The row this work is about was deleted."""

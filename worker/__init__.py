@@ -1,0 +1,1 @@
+"""What only a worker process and its operator run."""
