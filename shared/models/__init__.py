@@ -1,0 +1,24 @@
+"""The tables; importing this package registers them all."""
+
+from shared.models.base import Base, db
+from shared.models.dataset import Dataset, DatasetProcessRule, UploadFile
+from shared.models.document import Document
+from shared.models.document_status import DocumentStatus
+from shared.models.segment import DocumentSegment, Embedding, SegmentVector
+from shared.models.tenant import Account, Tenant, TenantAccountJoin
+
+__all__ = [
+    "Account",
+    "Base",
+    "Dataset",
+    "DatasetProcessRule",
+    "Document",
+    "DocumentSegment",
+    "DocumentStatus",
+    "Embedding",
+    "SegmentVector",
+    "Tenant",
+    "TenantAccountJoin",
+    "UploadFile",
+    "db",
+]

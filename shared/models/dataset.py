@@ -1,0 +1,65 @@
+"""Datasets, the rules their documents are split by, and uploaded files."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, String, UniqueConstraint
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from shared.models.base import Base, Created, Identified
+
+
+class UploadFile(Identified, Created, Base):
+    """A stored file; the same content of one tenant is stored once."""
+
+    __tablename__ = "upload_files"
+    __table_args__ = (UniqueConstraint("tenant_id", "sha256", "name"),)
+
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
+    storage_key: Mapped[str] = mapped_column(String(512))
+    name: Mapped[str] = mapped_column(String(512))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    mime_type: Mapped[str] = mapped_column(String(255))
+    sha256: Mapped[str] = mapped_column(String(64))
+
+
+class Dataset(Identified, Created, Base):
+    """A knowledge base: documents searched together with one embedding model."""
+
+    __tablename__ = "datasets"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "name"),
+        CheckConstraint("indexing_technique IN ('high_quality', 'economy')", name="technique"),
+        CheckConstraint(
+            "doc_form IN ('text_model', 'hierarchical_model', 'qa_model')", name="doc_form"
+        ),
+    )
+
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(String(255))
+    indexing_technique: Mapped[str] = mapped_column(
+        String(16), default="high_quality", server_default="high_quality"
+    )
+    doc_form: Mapped[str] = mapped_column(
+        String(32), default="text_model", server_default="text_model"
+    )
+    embedding_provider: Mapped[str] = mapped_column(String(64))
+    embedding_model: Mapped[str] = mapped_column(String(255))
+    embedding_dimension: Mapped[int | None]
+    retrieval_model: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)
+
+
+class DatasetProcessRule(Identified, Created, Base):
+    """How documents are cleaned and split; immutable, so a version can name the one it used."""
+
+    __tablename__ = "dataset_process_rules"
+    __table_args__ = (
+        CheckConstraint("mode IN ('automatic', 'custom', 'hierarchical')", name="mode"),
+    )
+
+    dataset_id: Mapped[UUID] = mapped_column(
+        ForeignKey("datasets.id", ondelete="CASCADE"), index=True
+    )
+    mode: Mapped[str] = mapped_column(String(16), default="automatic", server_default="automatic")
+    rules: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)

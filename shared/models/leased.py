@@ -1,0 +1,19 @@
+"""The lease columns: who may work on a row, until when, and with which fencing token."""
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, DateTime
+from sqlalchemy.orm import Mapped, mapped_column
+
+
+class Leased:
+    """A row that one worker at a time works on.
+
+    ``lease_token`` only grows: each claim takes the next number, and every write
+    of that claim is conditional on it, so a worker that lost its lease writes
+    nothing (a fencing token). Times are the database's clock.
+    """
+
+    lease_token: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    lease_expires_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    attempts: Mapped[int] = mapped_column(default=0, server_default="0")

@@ -1,0 +1,86 @@
+"""Segments, their vectors, and the cache that makes a re-index cheap."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pgvector.sqlalchemy import Vector
+from sqlalchemy import (
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Index,
+    String,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Mapped, mapped_column
+
+from shared.models.base import Base
+
+
+class DocumentSegment(Base):
+    """One passage of one version of a document.
+
+    ``id`` is a UUIDv5 of document, version, position and content hash, so that
+    writing a segment twice is an upsert. It is also its vector's id.
+    """
+
+    __tablename__ = "document_segments"
+    __table_args__ = (
+        UniqueConstraint("document_id", "version", "position"),
+        CheckConstraint("status IN ('waiting', 'indexing', 'completed', 'error')", name="status"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID]
+    dataset_id: Mapped[UUID] = mapped_column(index=True)
+    document_id: Mapped[UUID] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"))
+    version: Mapped[int]
+    position: Mapped[int]
+    content: Mapped[str] = mapped_column(Text)
+    answer: Mapped[str | None] = mapped_column(Text)
+    keywords: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    word_count: Mapped[int]
+    tokens: Mapped[int]
+    #: SHA-256 of the content, hexadecimal: the embedding cache's key.
+    index_node_hash: Mapped[str] = mapped_column(String(64))
+    #: The page the passage begins on, from 1, where the format has pages.
+    page: Mapped[int | None]
+    status: Mapped[str] = mapped_column(String(16), server_default="completed")
+    enabled: Mapped[bool] = mapped_column(server_default=text("true"))
+    error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+
+
+class SegmentVector(Base):
+    """A segment's embedding; ``id`` is the segment's."""
+
+    __tablename__ = "segment_vectors"
+    __table_args__ = (
+        Index("ix_segment_vectors_dataset_id_document_id", "dataset_id", "document_id", "version"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    dataset_id: Mapped[UUID]
+    document_id: Mapped[UUID] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"))
+    version: Mapped[int]
+    #: Unit length, so that the inner product is the cosine.
+    embedding: Mapped[Any] = mapped_column(Vector())
+
+
+class Embedding(Base):
+    """A vector by content hash and model: content is embedded once."""
+
+    __tablename__ = "embeddings"
+
+    model: Mapped[str] = mapped_column(String(320), primary_key=True)
+    content_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    vector: Mapped[Any] = mapped_column(Vector())
+    tokens: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=func.now(), index=True
+    )

@@ -1,0 +1,99 @@
+"""Typed settings: one group per concern, composed here.
+
+Values come from the environment, then ``.env``, then the file that
+``rag-worker up`` writes while it runs, then the defaults.
+"""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from shared.settings.application import ApplicationSettings
+from shared.settings.base import ENV_FILES, SettingsGroup, load_group
+from shared.settings.celery import CelerySettings
+from shared.settings.database import DatabaseSettings
+from shared.settings.indexing import IndexingSettings
+from shared.settings.redis import RedisSettings
+from shared.settings.storage import StorageSettings
+
+GROUPS: tuple[tuple[str, type[SettingsGroup]], ...] = (
+    ("application", ApplicationSettings),
+    ("database", DatabaseSettings),
+    ("redis", RedisSettings),
+    ("celery", CelerySettings),
+    ("storage", StorageSettings),
+    ("indexing", IndexingSettings),
+)
+
+
+_REDIS_SCHEMES = ("redis://", "rediss://", "unix://", "sentinel://")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All groups; pass a group, not the whole, to what needs one."""
+
+    application: ApplicationSettings
+    database: DatabaseSettings
+    redis: RedisSettings
+    celery: CelerySettings
+    storage: StorageSettings
+    indexing: IndexingSettings
+
+    @property
+    def broker_url(self) -> str:
+        """The broker's URL: the one given, or the Redis of guards on its next database."""
+        given = self.celery.celery_broker_url.get_secret_value()
+        return given or self.redis.url(self.redis.redis_db + 1)
+
+    @property
+    def redis_url(self) -> str:
+        """The URL for guards and progress: with only a Redis broker named, that server."""
+        broker = self.celery.celery_broker_url.get_secret_value()
+        if broker and not self.redis.is_configured and broker.startswith(_REDIS_SCHEMES):
+            return broker
+        return self.redis.url(self.redis.redis_db)
+
+    def shown(self) -> dict[str, str]:
+        """Every variable and its value, secrets masked, in the order of the groups."""
+        return {
+            name.upper(): _masked(getattr(group, name))
+            for group in (getattr(self, field.name) for field in fields(self))
+            for name in type(group).model_fields
+        }
+
+
+def load_settings(env_files: tuple[Path, ...] = ENV_FILES) -> Settings:
+    """Read all groups.
+
+    Raises:
+        ConfigurationError: a variable is wrong; one line naming it.
+    """
+    return Settings(
+        application=load_group(ApplicationSettings, env_files),
+        database=load_group(DatabaseSettings, env_files),
+        redis=load_group(RedisSettings, env_files),
+        celery=load_group(CelerySettings, env_files),
+        storage=load_group(StorageSettings, env_files),
+        indexing=load_group(IndexingSettings, env_files),
+    )
+
+
+def env_example() -> str:
+    """The text of ``.env.example``: every variable, what it means, its default."""
+    lines = ["# Generated from shared/settings by `rag-worker config example`; copy to .env."]
+    for name, group in GROUPS:
+        lines += ["", f"# --- {name} ---"]
+        for field, info in group.model_fields.items():
+            default = info.default
+            text = default.get_secret_value() if isinstance(default, SecretStr) else default
+            shown = str(text).lower() if isinstance(text, bool) else text
+            lines += [f"# {info.description}", f"#{field.upper()}={shown}"]
+    return "\n".join(lines) + "\n"
+
+
+def _masked(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return "********" if value.get_secret_value() else ""
+    return str(value)

@@ -1,0 +1,107 @@
+"""PostgreSQL: the truth."""
+
+from typing import Any
+
+from pydantic import Field, SecretStr, field_validator
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from shared.settings.base import SettingsGroup
+
+
+class DatabaseSettings(SettingsGroup):
+    sqlalchemy_database_uri: SecretStr = Field(
+        SecretStr(""), description="The whole database URI; wins over the DB_ parts below."
+    )
+    db_username: str = Field("postgres", description="Database role.")
+    db_password: SecretStr = Field(SecretStr(""), description="Its password.")
+    db_host: str = Field("127.0.0.1", description="Database host.")
+    db_port: int = Field(5432, ge=1, le=65535, description="Database port.")
+    db_database: str = Field("rag_worker", description="Database name.")
+    sqlalchemy_pool_size: int = Field(
+        10, ge=1, description="Connections a process keeps open; opened only as needed."
+    )
+    sqlalchemy_max_overflow: int = Field(
+        30, ge=0, description="Further connections a process opens under load and closes again."
+    )
+    sqlalchemy_pool_timeout_seconds: float = Field(
+        30, gt=0, description="How long work waits for a free connection before it is retried."
+    )
+    sqlalchemy_pool_recycle_seconds: int = Field(
+        1800, ge=1, description="Age at which a pooled connection is replaced."
+    )
+    db_connect_timeout_seconds: int = Field(
+        10, ge=1, description="How long opening a connection may take."
+    )
+
+    @field_validator("sqlalchemy_database_uri")
+    @classmethod
+    def _must_parse(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value():
+            try:
+                driver = make_url(value.get_secret_value()).drivername
+            except ArgumentError:
+                raise ValueError(
+                    "not a database URI: write postgresql://user:password@host/name"
+                ) from None
+            if driver.split("+")[0] not in {"postgresql", "postgres", "sqlite"}:
+                raise ValueError(
+                    f"{driver} is not supported: rag-worker keeps its truth in PostgreSQL"
+                )
+        return value
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether someone named a database: then nothing embedded is started."""
+        return bool(self.model_fields_set & {"sqlalchemy_database_uri", "db_host", "db_database"})
+
+    @property
+    def url(self) -> URL:
+        """The URL on psycopg2: to SQLAlchemy 2.1 a bare ``postgresql://`` means psycopg 3."""
+        whole = self.sqlalchemy_database_uri.get_secret_value()
+        if not whole:
+            return URL.create(
+                "postgresql+psycopg2",
+                username=self.db_username,
+                password=self.db_password.get_secret_value() or None,
+                host=self.db_host,
+                port=self.db_port,
+                database=self.db_database,
+            )
+        url = make_url(whole)
+        return (
+            url.set(drivername="postgresql+psycopg2")
+            if url.drivername in {"postgresql", "postgres"}
+            else url
+        )
+
+    @property
+    def uri(self) -> str:
+        """``url`` as text, password included: never log it."""
+        return self.url.render_as_string(hide_password=False)
+
+    @property
+    def engine_options(self) -> dict[str, Any]:
+        """Keyword arguments of ``create_engine`` for the one engine of a process."""
+        if self.url.get_backend_name() == "sqlite":
+            return {}
+        return {
+            "pool_size": self.sqlalchemy_pool_size,
+            "max_overflow": self.sqlalchemy_max_overflow,
+            "pool_timeout": self.sqlalchemy_pool_timeout_seconds,
+            "pool_recycle": self.sqlalchemy_pool_recycle_seconds,
+            # A restarted database must cost a reconnect, not a failed task.
+            "pool_pre_ping": True,
+            # The connection used last is the one most likely alive; idle ones age out.
+            "pool_use_lifo": True,
+            "connect_args": {
+                "connect_timeout": self.db_connect_timeout_seconds,
+                "options": "-c timezone=UTC",
+                "application_name": "rag-worker",
+                # A black-holed connection must end within a lease, not after the kernel's 2 hours.
+                "keepalives_idle": 15,
+                "keepalives_interval": 5,
+                "keepalives_count": 3,
+                "tcp_user_timeout": 30_000,
+            },
+        }

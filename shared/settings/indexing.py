@@ -1,0 +1,44 @@
+"""The indexing run: sizes, limits, lease."""
+
+from pydantic import Field
+
+from shared.settings.base import SettingsGroup
+
+
+class IndexingSettings(SettingsGroup):
+    indexing_batch_segments: int = Field(
+        256, ge=1, le=10_000, description="Segments embedded and written in one transaction."
+    )
+    indexing_lease_seconds: int = Field(
+        120, ge=5, description="How long a silent worker keeps a document before another takes it."
+    )
+    indexing_guard_seconds: int = Field(
+        600,
+        ge=5,
+        description="Life of document_{id}_indexing in Redis; refreshed while work goes on.",
+    )
+    indexing_max_attempts: int = Field(
+        5, ge=1, description="Pick-ups of one version before the document ends as error."
+    )
+    indexing_max_file_bytes: int = Field(
+        512 * 1024**2, ge=1, description="Largest file that is read at all."
+    )
+    indexing_max_parsed_file_bytes: int = Field(
+        100 * 1024**2,
+        ge=1,
+        description="Largest file of a format that must be parsed whole (PDF …).",
+    )
+    indexing_max_unpacked_bytes: int = Field(
+        512 * 1024**2, ge=1, description="Largest content of a ZIP-based file (DOCX, XLSX, EPUB …)."
+    )
+    indexing_max_unpacked_ratio: int = Field(
+        200, ge=1, description="Largest unpacked size of a ZIP-based file over its packed size."
+    )
+    indexing_max_archive_members: int = Field(
+        10_000, ge=1, description="Most members a ZIP-based file may have."
+    )
+    indexing_max_segments: int = Field(
+        1_000_000, ge=1, description="Most segments one document may become."
+    )
+    embedding_provider: str = Field("wordllama", description="The default dataset's embedder.")
+    embedding_model: str = Field("l2_supercat_256", description="Its model.")
