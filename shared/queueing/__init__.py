@@ -1,0 +1,1 @@
+"""Celery as producers and workers both need it."""

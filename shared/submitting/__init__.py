@@ -1,0 +1,1 @@
+"""Producers: validate, write the row, enqueue."""
