@@ -16,7 +16,7 @@ setup: .venv/.complete ## Create the environment
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .uv uv
 
 .venv/.complete: pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
-	$(UV) sync --quiet --frozen --extra embedded --python $(PYTHON)
+	$(UV) sync --quiet --frozen --compile-bytecode --extra embedded --python $(PYTHON)
 	@touch $@
 
 demo: .venv/.complete ## Index the sample documents (or DOCS=/folder) and search them

@@ -51,7 +51,8 @@ def _initialise(app: Flask, module_name: str, settings: Settings) -> None:
     extension = importlib.import_module(module_name)
     is_enabled = getattr(extension, "is_enabled", None)
     if is_enabled is not None and not is_enabled(settings):
-        logger.debug("%s is not enabled", module_name, extra={"action": "extension.skipped"})
+        if app.debug:
+            logger.info("%s is not enabled", module_name, extra={"action": "extension.skipped"})
         return
     extension.init_app(app)
     _log_time(app, module_name, started)

@@ -7,14 +7,15 @@
      x InvalidRequest              the caller asked for something that cannot be done
        + DocumentIndexingInProgress
        + NotFound
-       + UnknownQueue
      x Transient                   the same call can succeed later: retry
        + ServiceUnavailable
+       + LeaseHeld
      x Permanent                   trying again changes nothing: record the reason
        + UnreadableFile
          + EmptyFile
          + EncryptedFile
          + LimitExceeded
+       + AttemptsExhausted
        + InvalidTransition
      x Superseded                  somebody else owns or removed the subject: step back quietly
        + LeaseLost
@@ -50,10 +51,6 @@ class NotFound(InvalidRequest):
     """No such row."""
 
 
-class UnknownQueue(InvalidRequest):
-    """No worker serves this queue."""
-
-
 class Transient(RagWorkerError):
     """The same call can succeed later.
 
@@ -69,6 +66,10 @@ class Transient(RagWorkerError):
 
 class ServiceUnavailable(Transient):
     """A service this work needs does not answer at the moment."""
+
+
+class LeaseHeld(Transient):
+    """Another worker holds the lease: look again when it has run out."""
 
 
 class Permanent(RagWorkerError):
@@ -89,6 +90,10 @@ class EncryptedFile(UnreadableFile):
 
 class LimitExceeded(UnreadableFile):
     """The file passes a limit: split it, or raise the limit."""
+
+
+class AttemptsExhausted(Permanent):
+    """Every attempt ended without a result."""
 
 
 class InvalidTransition(Permanent):

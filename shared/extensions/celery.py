@@ -13,7 +13,7 @@ TASK_MODULES = tuple(dict.fromkeys(task.name.rpartition(".")[0] for task in TASK
 
 
 def init_app(app: Flask) -> None:
-    """Put the Celery app at ``app.extensions["celery"]`` and make it the current one."""
+    """Put the Celery app at ``app.extensions["celery"]`` and make it the process's default."""
     settings: Settings = app.extensions["settings"]
     celery = Celery(app.name, task_cls=task_class(app), set_as_current=False)
     celery.config_from_object(celery_settings(settings))

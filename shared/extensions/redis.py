@@ -4,13 +4,15 @@ from typing import Any
 
 from flask import Flask
 from redis import Redis
-from redis.backoff import ExponentialWithJitterBackoff
+from redis.backoff import ConstantBackoff, NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from shared.settings import Settings
+from shared.settings.endpoints import Endpoint
+
+RETRY_SECONDS = 0.05
 
 
 def init_app(app: Flask) -> None:
@@ -20,48 +22,49 @@ def init_app(app: Flask) -> None:
 
 def connect(settings: Settings) -> "Redis":
     """A client for the configured server, plain, over TLS, or through Sentinel."""
-    url = settings.redis_url
-    if url.startswith("sentinel://"):
-        return _through_sentinel(settings, url)
-    tls = settings.redis.tls_options if url.startswith("rediss://") else {}
-    return Redis.from_url(
-        url, max_connections=settings.redis.redis_max_connections, **_common(settings), **tls
-    )
+    server = settings.guards
+    options = _options(settings)
+    if server.login is not None:
+        return _through_sentinel(server, options)
+    return Redis.from_url(server.url, **options, **(server.tls or {}))
 
 
-def _common(settings: Settings) -> dict[str, Any]:
+def _options(settings: Settings) -> dict[str, Any]:
     timeout_seconds = settings.redis.redis_socket_timeout_seconds
     return {
+        "max_connections": settings.redis.redis_max_connections,
         "socket_timeout": timeout_seconds,
         "socket_connect_timeout": timeout_seconds,
         "socket_keepalive": True,
         "health_check_interval": 30,
-        "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2),
-        "retry_on_error": [RedisConnectionError, RedisTimeoutError],
+        # A server that restarted gets a second try. One that hangs does not: guards and
+        # progress are a courtesy, and a producer waits for them with a lock in its hand.
+        "retry": Retry(ConstantBackoff(RETRY_SECONDS), 1, (RedisConnectionError,)),
         "decode_responses": True,
     }
 
 
-def _through_sentinel(settings: Settings, url: str) -> "Redis":
-    group = settings.redis
-    hosts = [part.rpartition("@")[2].split("/")[0] for part in url.split(";")]
-    hosts = [host.removeprefix("sentinel://") for host in hosts]
-    tls = {"ssl": True, **group.tls_options} if group.redis_use_ssl else {}
+def _through_sentinel(server: Endpoint, options: dict[str, Any]) -> "Redis":
+    primary, login = server.primary, server.login
+    tls = {"ssl": True, **server.tls} if server.tls is not None else {}
     sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
-        [(host.rpartition(":")[0], int(host.rpartition(":")[2])) for host in hosts],
+        primary.sentinels,
         sentinel_kwargs={
-            "username": group.redis_sentinel_username or None,
-            "password": group.redis_sentinel_password.get_secret_value() or None,
-            "socket_timeout": group.redis_socket_timeout_seconds,
+            "username": login and login.username,
+            "password": login and login.password,
+            "socket_timeout": options["socket_timeout"],
+            "socket_connect_timeout": options["socket_connect_timeout"],
+            # The next Sentinel is the second try.
+            "retry": Retry(NoBackoff(), 0),
             **tls,
         },
     )
-    primary: Redis = sentinel.master_for(
-        group.redis_sentinel_service_name,
-        username=group.redis_username or None,
-        password=group.redis_password.get_secret_value() or None,
-        db=group.redis_db,
-        **_common(settings),
+    client: Redis = sentinel.master_for(
+        login and login.service_name,
+        username=primary.username,
+        password=primary.password,
+        db=primary.database,
+        **options,
         **tls,
     )
-    return primary
+    return client

@@ -1,13 +1,12 @@
 """The file storage of uploads, by fsspec URL."""
 
-from pathlib import Path
-
-import fsspec
 from flask import Flask
+from fsspec.core import url_to_fs
 from fsspec.implementations.dirfs import DirFileSystem
 
 from shared.errors import ConfigurationError
 from shared.settings import Settings
+from shared.settings.endpoints import masked
 
 
 def init_app(app: Flask) -> None:
@@ -22,10 +21,8 @@ def open_storage(url: str) -> DirFileSystem:
     Raises:
         ConfigurationError: no such protocol, or its package is missing.
     """
-    protocol, _, path = url.rpartition("://")
     try:
-        filesystem = fsspec.filesystem(protocol or "file")
+        filesystem, root = url_to_fs(url)
     except (ValueError, ImportError) as error:
-        raise ConfigurationError(f"STORAGE_URL: {protocol}:// cannot be opened: {error}") from None
-    root = str(Path(path).absolute()) if protocol in {"", "file", "local"} else path
+        raise ConfigurationError(f"STORAGE_URL: {masked(url)} cannot be opened: {error}") from None
     return DirFileSystem(path=root, fs=filesystem)

@@ -4,7 +4,7 @@ from shared.models.base import Base, db
 from shared.models.dataset import Dataset, DatasetProcessRule, UploadFile
 from shared.models.document import Document
 from shared.models.document_status import DocumentStatus
-from shared.models.segment import DocumentSegment, Embedding, SegmentVector
+from shared.models.segment import DocumentSegment, SegmentVector
 from shared.models.tenant import Account, Tenant, TenantAccountJoin
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "Document",
     "DocumentSegment",
     "DocumentStatus",
-    "Embedding",
     "SegmentVector",
     "Tenant",
     "TenantAccountJoin",

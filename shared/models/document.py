@@ -66,7 +66,7 @@ class Document(Leased, Identified, Created, Base):
         ForeignKey("upload_files.id", ondelete="SET NULL"), index=True
     )
     process_rule_id: Mapped[UUID | None] = mapped_column(
-        ForeignKey("dataset_process_rules.id", ondelete="SET NULL")
+        ForeignKey("dataset_process_rules.id", ondelete="SET NULL"), index=True
     )
     doc_form: Mapped[str] = mapped_column(String(32), default="text_model")
     doc_metadata: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)

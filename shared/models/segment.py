@@ -1,10 +1,9 @@
-"""Segments, their vectors, and the cache that makes a re-index cheap."""
+"""Segments and their vectors."""
 
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pgvector.sqlalchemy import Vector
 from sqlalchemy import (
     CheckConstraint,
     DateTime,
@@ -20,6 +19,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base
+from shared.models.vector import Vector
 
 
 class DocumentSegment(Base):
@@ -37,7 +37,7 @@ class DocumentSegment(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     tenant_id: Mapped[UUID]
-    dataset_id: Mapped[UUID] = mapped_column(index=True)
+    dataset_id: Mapped[UUID]
     document_id: Mapped[UUID] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"))
     version: Mapped[int]
     position: Mapped[int]
@@ -46,7 +46,7 @@ class DocumentSegment(Base):
     keywords: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     word_count: Mapped[int]
     tokens: Mapped[int]
-    #: SHA-256 of the content, hexadecimal: the embedding cache's key.
+    #: SHA-256 of the content, hexadecimal: a re-index finds unchanged passages by it.
     index_node_hash: Mapped[str] = mapped_column(String(64))
     #: The page the passage begins on, from 1, where the format has pages.
     page: Mapped[int | None]
@@ -60,9 +60,7 @@ class SegmentVector(Base):
     """A segment's embedding; ``id`` is the segment's."""
 
     __tablename__ = "segment_vectors"
-    __table_args__ = (
-        Index("ix_segment_vectors_dataset_id_document_id", "dataset_id", "document_id", "version"),
-    )
+    __table_args__ = (Index("ix_segment_vectors_document_id_version", "document_id", "version"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     dataset_id: Mapped[UUID]
@@ -70,17 +68,3 @@ class SegmentVector(Base):
     version: Mapped[int]
     #: Unit length, so that the inner product is the cosine.
     embedding: Mapped[Any] = mapped_column(Vector())
-
-
-class Embedding(Base):
-    """A vector by content hash and model: content is embedded once."""
-
-    __tablename__ = "embeddings"
-
-    model: Mapped[str] = mapped_column(String(320), primary_key=True)
-    content_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
-    vector: Mapped[Any] = mapped_column(Vector())
-    tokens: Mapped[int]
-    created_at: Mapped[datetime] = mapped_column(
-        DateTime(timezone=True), server_default=func.now(), index=True
-    )

@@ -1,11 +1,13 @@
 """Settings as Celery's configuration, a reason a line."""
 
 import ssl
+from collections.abc import Mapping
 from typing import Any
 
 from kombu import Exchange, Queue
 
 from shared.contract import QUEUES, TASKS
+from shared.queueing.result_backend import result_backend_settings
 from shared.settings import Settings
 
 _TLS_REQUIREMENT = {
@@ -14,12 +16,14 @@ _TLS_REQUIREMENT = {
     "none": ssl.CERT_NONE,
 }
 
+#: What kombu's reads may wait for a message, and as much again for a busy server.
+_BLOCKING_READ_SECONDS = 4
+
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
     """The whole configuration of the Celery app."""
     celery = settings.celery
     return {
-        "broker_url": settings.broker_url,
         **_broker(settings),
         **_results(settings),
         **_queues(),
@@ -35,7 +39,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "event_serializer": "json",
         # Flower's live view.
         "worker_send_task_events": True,
-        "task_send_sent_event": True,
+        # Flower shows a task when a worker receives it; an event at each publish doubles its cost.
+        "task_send_sent_event": False,
         "task_track_started": False,  # a second result write per task, for what events show already
         "task_soft_time_limit": celery.celery_task_soft_time_limit_seconds,
         "task_time_limit": celery.celery_task_time_limit_seconds,
@@ -64,47 +69,53 @@ def _queues() -> dict[str, Any]:
 
 
 def _broker(settings: Settings) -> dict[str, Any]:
-    celery = settings.celery
+    broker = settings.broker
     timeout_seconds = settings.redis.redis_socket_timeout_seconds
     transport: dict[str, Any] = {
-        "visibility_timeout": celery.celery_visibility_timeout_seconds,
+        "visibility_timeout": settings.celery.celery_visibility_timeout_seconds,
         "health_check_interval": 25,
         "socket_keepalive": True,
-        "socket_timeout": timeout_seconds * 6,  # above the transport's own blocking reads
+        "socket_timeout": timeout_seconds + _BLOCKING_READ_SECONDS,
         "socket_connect_timeout": timeout_seconds,
         # kombu keeps 10 by default: with 100 greenlets late acknowledgements fail and run again.
         "max_connections": 200,
     }
-    if celery.celery_use_sentinel or settings.broker_url.startswith("sentinel://"):
-        password = (
-            celery.celery_sentinel_password.get_secret_value()
-            or settings.redis.redis_sentinel_password.get_secret_value()
-        )
-        transport["master_name"] = celery.celery_sentinel_master_name
+    tls = broker_tls(broker.tls) if broker.tls is not None else None
+    if broker.login is not None:
+        transport["master_name"] = broker.login.service_name
         transport["sentinel_kwargs"] = {
-            "password": password or None,
+            "username": broker.login.username,
+            "password": broker.login.password,
             "socket_timeout": timeout_seconds,
+            "socket_connect_timeout": timeout_seconds,
+            # kombu's TLS settings are the primary's alone.
+            **({"ssl": True, **tls} if tls else {}),
         }
-    options: dict[str, Any] = {
+    return {
+        "broker_url": broker.url,
+        "broker_use_ssl": tls,
         "broker_transport_options": transport,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,  # a worker outlives any broker outage
         "broker_pool_limit": 50,
     }
-    if celery.broker_use_ssl or settings.broker_url.startswith("rediss://"):
-        options["broker_use_ssl"] = _tls(settings)
-    return options
 
 
-def _tls(settings: Settings) -> dict[str, Any]:
-    tls: dict[str, Any] = dict(settings.redis.tls_options)
-    return tls | {"ssl_cert_reqs": _TLS_REQUIREMENT[settings.redis.redis_ssl_cert_reqs]}
+def broker_tls(options: Mapping[str, str]) -> dict[str, Any]:
+    """TLS options of redis-py in the types that kombu and redbeat hand on."""
+    return {**options, "ssl_cert_reqs": _TLS_REQUIREMENT[options["ssl_cert_reqs"]]}
 
 
 def _results(settings: Settings) -> dict[str, Any]:
     celery = settings.celery
+    own = celery.celery_backend == "database"
     return {
-        "result_backend": celery.celery_backend,
+        # This project's own keeps results in the same database as everything else.
+        **(
+            result_backend_settings(settings.database.uri)
+            if own
+            else {"result_backend": celery.celery_backend}
+        ),
         "result_expires": celery.celery_result_expires_seconds,
         "result_extended": True,  # the name and worker of a failed task are worth their bytes
         # Rows are the truth; a task that wants its value kept says ignore_result=False.

@@ -1,32 +1,21 @@
 """``FlaskTask``: every task runs in an app context, and its error family decides how it ends."""
 
 import logging
+import math
 import random
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from celery import Task
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, Reject
 from flask import Flask
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from shared.errors import Permanent, Superseded, Transient
+from shared.errors import InvalidRequest, Permanent, Superseded, Transient
+from shared.queueing.outage import SERVER_LOST
 
 logger = logging.getLogger(__name__)
 
 BACKOFF_BASE_SECONDS = 1.0
 BACKOFF_CAP_SECONDS = 300.0
-
-#: What a lost server raises: as transient as our own family.
-SERVER_LOST = (
-    OperationalError,
-    InterfaceError,
-    PoolTimeoutError,
-    RedisConnectionError,
-    RedisTimeoutError,
-)
 
 
 class FlaskTask(Task):  # type: ignore[type-arg]
@@ -44,7 +33,7 @@ class FlaskTask(Task):  # type: ignore[type-arg]
     """
 
     abstract = True
-    throws = (Permanent,)
+    throws = (Permanent, InvalidRequest)
     max_retries: int | None = 10
     flask_app: ClassVar[Flask]
 
@@ -61,11 +50,19 @@ class FlaskTask(Task):  # type: ignore[type-arg]
                     raise
                 raise Ignore from reason
             except Transient as error:
-                delay = error.retry_after_seconds or backoff_seconds(self.request.retries)
-                raise self.retry(exc=error, countdown=delay) from error
+                self._try_again(error, error.retry_after_seconds)
             except SERVER_LOST as error:
-                delay = backoff_seconds(self.request.retries)
-                raise self.retry(exc=error, countdown=delay) from error
+                self._try_again(error)
+
+    def _try_again(self, error: Exception, wanted_seconds: float | None = None) -> NoReturn:
+        delay_seconds = wanted_seconds or backoff_seconds(self.request.retries)
+        # A message that waits for longer than the visibility timeout is handed out twice.
+        ceiling = self.app.conf.broker_transport_options.get("visibility_timeout", math.inf) / 2
+        try:
+            raise self.retry(exc=error, countdown=min(delay_seconds, ceiling)) from error
+        except Reject as lost:
+            # The broker took no new message: the one in hand must not be dropped.
+            raise Reject(error, requeue=True) from lost
 
 
 def backoff_seconds(retries: int) -> float:

@@ -4,7 +4,7 @@ Values come from the environment, then ``.env``, then the file that
 ``rag-worker up`` writes while it runs, then the defaults.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -13,6 +13,7 @@ from shared.settings.application import ApplicationSettings
 from shared.settings.base import ENV_FILES, SettingsGroup, load_group
 from shared.settings.celery import CelerySettings
 from shared.settings.database import DatabaseSettings
+from shared.settings.endpoints import SCHEMES, Endpoint, masked, next_database, scheme_of
 from shared.settings.indexing import IndexingSettings
 from shared.settings.redis import RedisSettings
 from shared.settings.storage import StorageSettings
@@ -27,9 +28,6 @@ GROUPS: tuple[tuple[str, type[SettingsGroup]], ...] = (
 )
 
 
-_REDIS_SCHEMES = ("redis://", "rediss://", "unix://", "sentinel://")
-
-
 @dataclass(frozen=True, slots=True)
 class Settings:
     """All groups; pass a group, not the whole, to what needs one."""
@@ -42,18 +40,47 @@ class Settings:
     indexing: IndexingSettings
 
     @property
+    def broker(self) -> Endpoint:
+        """The broker: the one given, or the Redis of guards on its next database."""
+        celery, given = self.celery, self.celery.celery_broker_url.get_secret_value()
+        if not given:
+            redis = self._redis()
+            return replace(redis, url=next_database(redis.url))
+        uses_tls = celery.broker_use_ssl or given.startswith("rediss://")
+        return Endpoint(
+            given,
+            tls=self.redis.tls_options if uses_tls else None,
+            login=celery.login(self.redis.login) if given.startswith("sentinel://") else None,
+        )
+
+    @property
+    def guards(self) -> Endpoint:
+        """The Redis of guards and progress: with only a Redis broker named, that server."""
+        broker = self.celery.celery_broker_url.get_secret_value()
+        if broker and not self.redis.is_configured and scheme_of(broker) in SCHEMES:
+            found = self.broker
+            plain = found.tls is not None and found.url.startswith("redis://")
+            return replace(found, url="rediss" + found.url[5:]) if plain else found
+        return self._redis()
+
+    @property
     def broker_url(self) -> str:
-        """The broker's URL: the one given, or the Redis of guards on its next database."""
-        given = self.celery.celery_broker_url.get_secret_value()
-        return given or self.redis.url(self.redis.redis_db + 1)
+        """The broker's URL, password included: never log it."""
+        return self.broker.url
 
     @property
     def redis_url(self) -> str:
-        """The URL for guards and progress: with only a Redis broker named, that server."""
-        broker = self.celery.celery_broker_url.get_secret_value()
-        if broker and not self.redis.is_configured and broker.startswith(_REDIS_SCHEMES):
-            return broker
-        return self.redis.url(self.redis.redis_db)
+        """The URL for guards and progress, password included: never log it."""
+        return self.guards.url
+
+    def _redis(self) -> Endpoint:
+        redis, url = self.redis, self.redis.url
+        uses_tls = redis.redis_use_ssl or url.startswith("rediss://")
+        return Endpoint(
+            url,
+            tls=redis.tls_options if uses_tls else None,
+            login=redis.login if url.startswith("sentinel://") else None,
+        )
 
     def shown(self) -> dict[str, str]:
         """Every variable and its value, secrets masked, in the order of the groups."""
@@ -96,4 +123,4 @@ def env_example() -> str:
 def _masked(value: object) -> str:
     if isinstance(value, SecretStr):
         return "********" if value.get_secret_value() else ""
-    return str(value)
+    return masked(str(value))

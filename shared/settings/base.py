@@ -1,12 +1,13 @@
 """What every group of settings shares: its sources, and one clear line when a value is wrong."""
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import ConfigurationError
+from shared.settings.endpoints import masked
 
 #: Written by ``rag-worker up`` while its embedded servers run; ``.env`` and the environment win.
 STACK_ENV_FILE = Path(".rag-worker") / "stack.env"
@@ -33,11 +34,19 @@ def load_group(group: type[Group], env_files: tuple[Path, ...] = ENV_FILES) -> G
     try:
         return group(_env_file=env_files)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        variable = "_".join(str(part) for part in first["loc"]).upper() or group.__name__
-        shown = "" if _is_secret(variable) else f" (got {first['input']!r})"
-        raise ConfigurationError(f"{variable}: {first['msg']}{shown}") from None
+        first: Any = error.errors(include_url=False)[0]
+        field = "".join(str(part) for part in first["loc"][:1])
+        wanted = first["msg"].removeprefix("Value error, ")
+        named = f"{field.upper()}: " if field else ""
+        got = _shown(group, field, first["input"])
+        raise ConfigurationError(f"{named}{wanted}{got}") from None
+    except UnicodeDecodeError as error:
+        files = " or ".join(map(str, env_files))
+        raise ConfigurationError(f"{files}: not UTF-8 text ({error.reason})") from None
 
 
-def _is_secret(variable: str) -> bool:
-    return any(word in variable for word in ("PASSWORD", "SECRET", "KEY", "URL", "URI"))
+def _shown(group: type[SettingsGroup], field: str, value: object) -> str:
+    info = group.model_fields.get(field)
+    if info is None or info.annotation is SecretStr:
+        return ""
+    return f" (got {masked(str(value))!r})"

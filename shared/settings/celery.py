@@ -1,8 +1,9 @@
 """Celery: broker, results, pools."""
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from shared.settings.base import SettingsGroup
+from shared.settings.endpoints import SentinelLogin
 
 
 class CelerySettings(SettingsGroup):
@@ -44,3 +45,19 @@ class CelerySettings(SettingsGroup):
     flower_basic_auth: SecretStr = Field(
         SecretStr(""), description="user:password for Flower; empty: `rag-worker up` makes one."
     )
+
+    @field_validator("celery_broker_url")
+    @classmethod
+    def _must_be_a_url(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() and "://" not in value.get_secret_value():
+            raise ValueError("not a broker URL: write redis://user:password@host:port/database")
+        return value
+
+    def login(self, other: SentinelLogin) -> SentinelLogin:
+        """Of the broker's Sentinels; their password is the ``other`` ones' when none is given."""
+        password = self.celery_sentinel_password.get_secret_value()
+        return SentinelLogin(
+            self.celery_sentinel_master_name,
+            None if password else other.username,
+            password or other.password,
+        )

@@ -8,6 +8,9 @@ from sqlalchemy.exc import ArgumentError
 
 from shared.settings.base import SettingsGroup
 
+#: To SQLAlchemy 2.1 a bare ``postgresql://`` means psycopg 3.
+DRIVER = "postgresql+psycopg2"
+
 
 class DatabaseSettings(SettingsGroup):
     sqlalchemy_database_uri: SecretStr = Field(
@@ -37,17 +40,20 @@ class DatabaseSettings(SettingsGroup):
     @field_validator("sqlalchemy_database_uri")
     @classmethod
     def _must_parse(cls, value: SecretStr) -> SecretStr:
-        if value.get_secret_value():
-            try:
-                driver = make_url(value.get_secret_value()).drivername
-            except ArgumentError:
-                raise ValueError(
-                    "not a database URI: write postgresql://user:password@host/name"
-                ) from None
-            if driver.split("+")[0] not in {"postgresql", "postgres", "sqlite"}:
-                raise ValueError(
-                    f"{driver} is not supported: rag-worker keeps its truth in PostgreSQL"
-                )
+        if not value.get_secret_value():
+            return value
+        try:
+            driver = make_url(value.get_secret_value()).drivername
+        except (ArgumentError, ValueError):  # a port that is none may be a piece of the password
+            raise ValueError(
+                "not a database URI: write postgresql://user:password@host/name, "
+                "special characters of the password %-encoded"
+            ) from None
+        if driver not in {"postgresql", "postgres", DRIVER}:
+            raise ValueError(
+                f"{driver} is not supported: rag-worker keeps its truth in PostgreSQL, "
+                "write postgresql://"
+            )
         return value
 
     @property
@@ -57,22 +63,17 @@ class DatabaseSettings(SettingsGroup):
 
     @property
     def url(self) -> URL:
-        """The URL on psycopg2: to SQLAlchemy 2.1 a bare ``postgresql://`` means psycopg 3."""
+        """The URL, on psycopg2 whatever it was written as."""
         whole = self.sqlalchemy_database_uri.get_secret_value()
-        if not whole:
-            return URL.create(
-                "postgresql+psycopg2",
-                username=self.db_username,
-                password=self.db_password.get_secret_value() or None,
-                host=self.db_host,
-                port=self.db_port,
-                database=self.db_database,
-            )
-        url = make_url(whole)
-        return (
-            url.set(drivername="postgresql+psycopg2")
-            if url.drivername in {"postgresql", "postgres"}
-            else url
+        if whole:
+            return make_url(whole).set(drivername=DRIVER)
+        return URL.create(
+            DRIVER,
+            username=self.db_username,
+            password=self.db_password.get_secret_value() or None,
+            host=self.db_host,
+            port=self.db_port,
+            database=self.db_database,
         )
 
     @property
@@ -83,25 +84,29 @@ class DatabaseSettings(SettingsGroup):
     @property
     def engine_options(self) -> dict[str, Any]:
         """Keyword arguments of ``create_engine`` for the one engine of a process."""
-        if self.url.get_backend_name() == "sqlite":
-            return {}
         return {
             "pool_size": self.sqlalchemy_pool_size,
             "max_overflow": self.sqlalchemy_max_overflow,
             "pool_timeout": self.sqlalchemy_pool_timeout_seconds,
             "pool_recycle": self.sqlalchemy_pool_recycle_seconds,
-            # A restarted database must cost a reconnect, not a failed task.
-            "pool_pre_ping": True,
             # The connection used last is the one most likely alive; idle ones age out.
             "pool_use_lifo": True,
-            "connect_args": {
-                "connect_timeout": self.db_connect_timeout_seconds,
-                "options": "-c timezone=UTC",
-                "application_name": "rag-worker",
-                # A black-holed connection must end within a lease, not after the kernel's 2 hours.
-                "keepalives_idle": 15,
-                "keepalives_interval": 5,
-                "keepalives_count": 3,
-                "tcp_user_timeout": 30_000,
-            },
+            # Many updates share a round trip, as inserts do by default.
+            "executemany_mode": "values_plus_batch",
+            "connect_args": self._connect_args(),
         }
+
+    def _connect_args(self) -> dict[str, Any]:
+        named = self.url.query
+        ours = {
+            "connect_timeout": self.db_connect_timeout_seconds,
+            "application_name": "rag-worker",
+            # A black-holed connection must end within a lease, not after the kernel's 2 hours.
+            "keepalives_idle": 15,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 30_000,
+        }
+        # What the URI says itself wins.
+        arguments = {name: value for name, value in ours.items() if name not in named}
+        return arguments | {"options": f"-c timezone=UTC {named.get('options', '')}".strip()}

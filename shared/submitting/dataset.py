@@ -1,0 +1,293 @@
+"""Documents are submitted: the row is written first, then the message with its id.
+
+A producer without Flask needs an SQLAlchemy session, a Redis client and a
+Celery app; nothing of the worker is imported.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID, uuid4
+
+from celery import Celery
+from kombu.exceptions import OperationalError as BrokerError
+from redis import Redis
+from redis.exceptions import RedisError
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from shared.contract import DOCUMENT_INDEXING
+from shared.errors import DocumentIndexingInProgress, NotFound, ServiceUnavailable
+from shared.models import Dataset, Document, DocumentStatus, Tenant, UploadFile
+from shared.queueing import guard
+from shared.submitting.files import StoredFile, storable, upload_files
+from shared.submitting.grouping import grouped
+
+#: What an index of PostgreSQL takes beside the dataset, and the column in characters.
+_SOURCE_KEY_BYTES = 1024
+
+
+class Outcome(StrEnum):
+    """What a submission came to."""
+
+    NEW = "new"  #: the dataset's first version of it: will be indexed
+    CHANGED = "changed"  #: a new version: will be indexed; the old one serves meanwhile
+    AGAIN = "again"  #: ended as error or still waits: will be indexed
+    UNCHANGED = "unchanged"  #: indexed already, with this content
+    IN_PROGRESS = "in_progress"  #: an earlier version is being indexed: submit again later
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One document's answer to a submission; in progress means this content was not taken."""
+
+    document_id: UUID
+    name: str
+    version: int
+    outcome: Outcome
+    size_bytes: int
+
+    @property
+    def will_be_indexed(self) -> bool:
+        """Whether there is work to announce."""
+        return self.outcome in {Outcome.NEW, Outcome.CHANGED, Outcome.AGAIN}
+
+
+def ensure_tenant(session: Session, name: str) -> UUID:
+    """The tenant of that name, made when there is none; safe under concurrency."""
+    session.execute(insert(Tenant).values(name=name).on_conflict_do_nothing())
+    return session.scalars(select(Tenant.id).where(Tenant.name == name)).one()
+
+
+def ensure_dataset(
+    session: Session,
+    tenant_id: UUID,
+    name: str,
+    embedding_provider: str = "wordllama",
+    embedding_model: str = "l2_supercat_256",
+) -> UUID:
+    """The tenant's dataset of that name, made when there is none; safe under concurrency."""
+    session.execute(
+        insert(Dataset)
+        .values(
+            tenant_id=tenant_id,
+            name=name,
+            embedding_provider=embedding_provider,
+            embedding_model=embedding_model,
+        )
+        .on_conflict_do_nothing()
+    )
+    query = select(Dataset.id).where(Dataset.tenant_id == tenant_id, Dataset.name == name)
+    return session.scalars(query).one()
+
+
+def submit_document(
+    session: Session,
+    redis: "Redis",
+    dataset_id: UUID,
+    key: str,
+    file: StoredFile,
+    guard_seconds: int = 600,
+) -> Submission:
+    """Submit one document; see ``submit_documents``.
+
+    Raises:
+        DocumentIndexingInProgress: an earlier version is being indexed.
+        NotFound: there is no such dataset.
+    """
+    (submission,) = submit_documents(session, redis, dataset_id, [(key, file)], guard_seconds)
+    if submission.outcome is Outcome.IN_PROGRESS:
+        raise DocumentIndexingInProgress(
+            f"{submission.name} is being indexed: wait for it to finish, then submit it again"
+        )
+    return submission
+
+
+def submit_documents(
+    session: Session,
+    redis: "Redis",
+    dataset_id: UUID,
+    files: Sequence[tuple[str, StoredFile]],
+    guard_seconds: int = 600,
+) -> list[Submission]:
+    """Write documents as ``waiting``, in the caller's transaction; commit, then ``enqueue``.
+
+    Submitting the same content again does nothing; changed content becomes a
+    new version of the same document. Queries do not grow with the number of files.
+    Of several files with one key the last counts.
+
+    Args:
+        session: the caller's transaction.
+        redis: for the guards.
+        dataset_id: where they belong.
+        files: pairs of source key (what makes a second submission the same
+            document: a path, a URL, your own id) and stored file.
+        guard_seconds: life of the guards.
+
+    Returns:
+        One answer a key, in the order of the keys' first appearance.
+
+    Raises:
+        NotFound: there is no such dataset.
+    """
+    wanted = {source_key(key): file for key, file in files}
+    dataset = _locked(session, dataset_id)
+    uploads = upload_files(session, dataset.tenant_id, list(wanted.values()))
+    stored = _stored(session, dataset_id, list(wanted))
+    outcomes = {key: _outcome(stored.get(key), file) for key, file in wanted.items()}
+    outcomes |= _refused_by_guards(redis, stored, outcomes, guard_seconds)
+    position = _last_position(session, dataset_id)
+    documents: dict[str, Document] = {key: row.document for key, row in stored.items()}
+    for key, outcome in outcomes.items():
+        file = wanted[key]
+        if outcome is Outcome.NEW:
+            position += 1
+            documents[key] = _new(dataset, key, file, position)
+            session.add(documents[key])
+        elif outcome is Outcome.CHANGED:
+            _start_version(documents[key])
+        elif outcome is Outcome.AGAIN:
+            _start_again(documents[key])
+        if outcome in {Outcome.NEW, Outcome.CHANGED}:
+            documents[key].upload_file_id = uploads[file.sha256, file.name]
+    session.flush()
+    return [
+        Submission(
+            documents[key].id,
+            wanted[key].name,
+            documents[key].index_version,
+            outcome,
+            wanted[key].size_bytes,
+        )
+        for key, outcome in outcomes.items()
+    ]
+
+
+def enqueue(
+    celery: Celery,
+    redis: "Redis",
+    dataset_id: UUID,
+    submissions: Sequence[Submission],
+    guard_seconds: int = 600,
+) -> None:
+    """Announce committed submissions to the workers; small documents share a message.
+
+    Raises:
+        ServiceUnavailable: (transient) the broker does not answer; the rows
+            stay ``waiting``, and submitting the same again announces them.
+    """
+    work = [one for one in submissions if one.will_be_indexed]
+    guard.acquire(redis, [(one.document_id, one.version) for one in work], guard_seconds)
+    try:
+        with celery.producer_or_acquire() as producer:
+            for group in grouped((one.document_id, one.size_bytes) for one in work):
+                celery.send_task(
+                    DOCUMENT_INDEXING.name,
+                    args=[str(dataset_id), [str(document_id) for document_id in group]],
+                    producer=producer,
+                )
+    except (BrokerError, RedisError) as error:
+        raise ServiceUnavailable(
+            f"the broker does not answer ({error}): the documents wait; submit them again"
+        ) from error
+
+
+def source_key(key: str) -> str:
+    """The key as it is stored: one that PostgreSQL or its index cannot take, by its hash."""
+    raw = key.encode("utf-8", "surrogatepass")
+    if len(raw) <= _SOURCE_KEY_BYTES and storable(key) == key:
+        return key
+    return "sha256:" + hashlib.sha256(raw).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    document: Document
+    sha256: str | None
+
+
+def _locked(session: Session, dataset_id: UUID) -> Dataset:
+    # The lock orders submissions to one dataset: positions and versions have no races.
+    query = select(Dataset).where(Dataset.id == dataset_id).with_for_update(key_share=True)
+    dataset = session.scalars(query).one_or_none()
+    if dataset is None:
+        raise NotFound(f"there is no dataset {dataset_id}")
+    return dataset
+
+
+def _stored(session: Session, dataset_id: UUID, keys: Sequence[str]) -> dict[str, _Stored]:
+    rows = session.execute(
+        select(Document, UploadFile.sha256)
+        .outerjoin(UploadFile, UploadFile.id == Document.upload_file_id)
+        .where(Document.dataset_id == dataset_id, Document.source_key.in_(keys))
+        .with_for_update(of=Document)
+        .execution_options(populate_existing=True)
+    )
+    return {row.Document.source_key: _Stored(row.Document, row.sha256) for row in rows}
+
+
+def _outcome(stored: _Stored | None, file: StoredFile) -> Outcome:
+    if stored is None:
+        return Outcome.NEW
+    if stored.sha256 != file.sha256 or stored.document.name != file.name:
+        return Outcome.CHANGED
+    if stored.document.indexing_status in {DocumentStatus.COMPLETED, DocumentStatus.PAUSED}:
+        return Outcome.UNCHANGED
+    return Outcome.AGAIN
+
+
+def _refused_by_guards(
+    redis: "Redis",
+    stored: dict[str, _Stored],
+    outcomes: dict[str, Outcome],
+    guard_seconds: int,
+) -> dict[str, Outcome]:
+    changed = {
+        key: stored[key].document for key, outcome in outcomes.items() if outcome is Outcome.CHANGED
+    }
+    versions = [(document.id, document.index_version + 1) for document in changed.values()]
+    free = guard.acquire(redis, versions, guard_seconds)
+    return {
+        key: Outcome.IN_PROGRESS for key, document in changed.items() if document.id not in free
+    }
+
+
+def _last_position(session: Session, dataset_id: UUID) -> int:
+    query = select(func.max(Document.position)).where(Document.dataset_id == dataset_id)
+    return session.scalar(query) or 0
+
+
+def _new(dataset: Dataset, key: str, file: StoredFile, position: int) -> Document:
+    return Document(
+        id=uuid4(),
+        tenant_id=dataset.tenant_id,
+        dataset_id=dataset.id,
+        position=position,
+        name=file.name,
+        source_key=key,
+        doc_form=dataset.doc_form,
+        index_version=1,
+    )
+
+
+def _start_version(document: Document) -> None:
+    document.index_version += 1
+    # A worker that still has the version before loses its lease, and writes nothing more.
+    document.lease_token += 1
+    document.lease_expires_at = None
+    _to_waiting(document)
+
+
+def _start_again(document: Document) -> None:
+    # One that waits, or that a worker has, is only announced again: the claim decides.
+    if document.indexing_status == DocumentStatus.ERROR:
+        _to_waiting(document)
+
+
+def _to_waiting(document: Document) -> None:
+    document.indexing_status = DocumentStatus.WAITING
+    document.attempts = 0
+    document.error = None
+    document.stopped_at = None
