@@ -1,26 +1,67 @@
 """The schedule as one table: entry, period, task, queue."""
 
+import logging
 from datetime import timedelta
 from typing import Any
 
+from redbeat import RedBeatScheduler
+from redis.exceptions import LockError, RedisError
+
+from shared.contract import OPS_TRACE_QUEUE
+from shared.queueing.celery_settings import broker_tls
 from shared.settings import Settings
 
 #: ``(entry, task, period, queue)``; the reason stands beside each row.
 ENTRIES: tuple[tuple[str, str, timedelta, str], ...] = (
     # Results are a convenience, not the truth: they go after CELERY_RESULT_EXPIRES_SECONDS.
-    ("result-cleanup", "celery.backend_cleanup", timedelta(hours=1), "ops_trace"),
+    # Under the name of Celery's own entry, which would put it into the default queue once a day.
+    ("celery.backend_cleanup", "celery.backend_cleanup", timedelta(hours=1), OPS_TRACE_QUEUE),
 )
 
 #: A beat that dies frees the schedule after this long.
 LOCK_SECONDS = 30
 
 
+#: How long beat waits before it asks again a Redis that is away.
+RETRY_SECONDS = 2.0
+
+logger = logging.getLogger(__name__)
+
+
+class Scheduler(RedBeatScheduler):  # type: ignore[misc]
+    """RedBeat that outlives a Redis that is away, or was emptied.
+
+    Stock RedBeat ends when its lock is gone; without the lock it would go on
+    with the empty schedule it finds.
+    """
+
+    def tick(self, *args: Any, **kwargs: Any) -> float:
+        """Send what is due; returns the seconds until the next call."""
+        try:
+            return float(super().tick(*args, **kwargs))
+        except LockError:
+            logger.warning("beat lost its lock: starting over", extra={"action": "beat.lost"})
+        except RedisError as error:
+            logger.warning("beat waits for Redis: %s", error, extra={"action": "beat.waits"})
+            return RETRY_SECONDS
+        return self._start_over()
+
+    def _start_over(self) -> float:
+        try:
+            self.lock.acquire()  # waits while another beat has it
+            self.setup_schedule()
+        except RedisError as error:
+            logger.warning("beat waits for Redis: %s", error, extra={"action": "beat.waits"})
+            return RETRY_SECONDS
+        return 0.0
+
+
 def beat_settings(settings: Settings) -> dict[str, Any]:
     """Celery settings of RedBeat, whose lock lets one beat fire and another take over."""
     return {
-        "beat_scheduler": "redbeat.RedBeatScheduler",
+        "beat_scheduler": f"{Scheduler.__module__}:{Scheduler.__name__}",
         "beat_max_loop_interval": 5,
-        "redbeat_redis_url": settings.redis_url,
+        **_redis(settings),
         "redbeat_key_prefix": "rag-worker:beat:",
         "redbeat_lock_timeout": LOCK_SECONDS,
         "beat_schedule": {
@@ -31,5 +72,40 @@ def beat_settings(settings: Settings) -> dict[str, Any]:
                 "options": {"queue": queue, "expires": period.total_seconds()},
             }
             for name, task, period, queue in ENTRIES
+        },
+    }
+
+
+def _redis(settings: Settings) -> dict[str, Any]:
+    server = settings.guards
+    timeout_seconds = settings.redis.redis_socket_timeout_seconds
+    options: dict[str, Any] = {
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": timeout_seconds,
+    }
+    tls = broker_tls(server.tls) if server.tls is not None else None
+    if server.login is None:
+        return {
+            "redbeat_redis_url": server.url,
+            "redbeat_redis_use_ssl": tls,
+            "redbeat_redis_options": options,
+        }
+    primary = server.primary
+    return {
+        "redbeat_redis_url": "redis-sentinel://",
+        "redbeat_redis_use_ssl": tls,
+        "redbeat_redis_options": {
+            "socket_timeout": timeout_seconds,
+            "sentinels": primary.sentinels,
+            "service_name": server.login.service_name,
+            "username": primary.username,
+            "password": primary.password,
+            "db": primary.database,
+            "sentinel_kwargs": {
+                **options,
+                "username": server.login.username,
+                "password": server.login.password,
+                **({"ssl": True, **tls} if tls else {}),
+            },
         },
     }

@@ -1,0 +1,157 @@
+"""``rag-worker index``, ``status`` and ``search``."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from uuid import UUID
+
+import click
+from sqlalchemy.orm import Session
+
+from shared.models import db
+from worker.cli.application import in_application
+from worker.cli.failures import SOME_FAILED
+from worker.cli.indexing import IndexReport, index_paths
+from worker.cli.overview import dataset_overview, document_overview, find_dataset
+from worker.cli.printing import printable, shortened
+
+DEFAULT_NAME = "default"
+
+tenant_option = click.option(
+    "--tenant", default=DEFAULT_NAME, show_default=True, help="Whose documents."
+)
+dataset_option = click.option(
+    "--dataset", default=DEFAULT_NAME, show_default=True, help="The dataset's name."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@tenant_option
+@dataset_option
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Follow to the end.")
+@click.option(
+    "--timeout",
+    "timeout_seconds",
+    default=3600.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="Seconds to follow.",
+)
+@json_option
+@in_application
+def index(
+    context: click.Context,
+    paths: tuple[Path, ...],
+    tenant: str,
+    dataset: str,
+    timeout_seconds: float,
+    *,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Index files and folders.
+
+    What is indexed already and unchanged costs nothing. In a folder, hidden files
+    and links to other folders are left out.
+    """
+    report = index_paths(paths, tenant, dataset, wait=wait, timeout_seconds=timeout_seconds)
+    if as_json:
+        click.echo(as_one_line(asdict(report)))
+    else:
+        click.echo(
+            f"{len(report.indexed)} indexed, {len(report.unchanged)} unchanged, "
+            f"{len(report.submitted)} submitted, {len(report.failed)} failed"
+        )
+        print_failed(report)
+    if report.failed:
+        context.exit(SOME_FAILED)
+
+
+@click.command()
+@click.argument("document_id", required=False, type=click.UUID)
+@tenant_option
+@dataset_option
+@json_option
+@in_application
+def status(
+    context: click.Context,  # noqa: ARG001 - every command in an application gets it
+    document_id: UUID | None,
+    tenant: str,
+    dataset: str,
+    *,
+    as_json: bool,
+) -> None:
+    """Show a document, or a dataset's documents.
+
+    Of a dataset: how many documents stand where, and why some ended as error.
+    """
+    with Session(db.engine) as session:
+        if document_id is not None:
+            shown = document_overview(session, document_id)
+        else:
+            shown = dataset_overview(session, find_dataset(session, tenant, dataset))
+    if as_json:
+        click.echo(as_one_line(shown))
+        return
+    for name, value in shown.items():
+        if isinstance(value, dict):
+            click.echo(f"{name}: " + ", ".join(f"{count} {kind}" for kind, count in value.items()))
+        elif isinstance(value, list):
+            for one in value:
+                click.echo(f"  {printable(one['name'])}: {printable(one['reason'] or '')}")
+        elif value is not None:
+            click.echo(f"{name}: {printable(str(value))}")
+
+
+@click.command()
+@click.argument("query")
+@tenant_option
+@dataset_option
+@click.option("--limit", default=5, show_default=True, type=click.IntRange(1, 100))
+@json_option
+@in_application
+def search(
+    context: click.Context,  # noqa: ARG001 - every command in an application gets it
+    query: str,
+    tenant: str,
+    dataset: str,
+    limit: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Print the passages nearest to QUERY.
+
+    Each with its document, its position there and its score.
+    """
+    from worker.services.dataset.retrieval import search as find
+    from worker.wiring import retrieval_needs
+
+    with Session(db.engine) as session:
+        dataset_id = find_dataset(session, tenant, dataset)
+    found = find(dataset_id, query, retrieval_needs(), limit)
+    if as_json:
+        click.echo(as_one_line({"passages": [asdict(one) for one in found]}))
+        return
+    for one in found:
+        page = f", page {one.page}" if one.page else ""
+        click.echo(
+            f"{one.score:.3f}  {printable(one.document_name)}, position {one.position}{page}"
+        )
+        click.echo(f"       {shortened(one.content)}")
+    if not found:
+        click.echo("nothing found")
+
+
+def print_failed(report: IndexReport) -> None:
+    """List what could not be indexed, each with its reason."""
+    if report.failed:
+        click.echo(f"\nNot indexed: {len(report.failed)}")
+        for one in sorted(report.failed, key=lambda failed: failed.name):
+            click.echo(f"  {printable(one.name)}: {printable(one.reason or '')}")
+
+
+def as_one_line(value: dict[str, object]) -> str:
+    """A JSON object; ids and times as text."""
+    return json.dumps(value, ensure_ascii=False, default=str)

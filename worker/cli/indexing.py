@@ -1,0 +1,90 @@
+"""Files at paths are submitted and followed to their end."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import UUID
+
+from rich.console import Console
+
+from shared.models import DocumentStatus
+from shared.submitting.dataset import Outcome, Submission
+from worker.cli.following import Seen
+from worker.cli.found_files import found_files
+from worker.cli.progress import show_progress
+from worker.cli.submitting import ensure_place, submit_files
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedFile:
+    """A file, its document where there is one, and why it failed where it did."""
+
+    name: str
+    document_id: UUID | None
+    reason: str | None = None
+
+
+@dataclass(slots=True)
+class IndexReport:
+    """What became of the files."""
+
+    dataset_id: UUID
+    indexed: list[IndexedFile] = field(default_factory=list)
+    unchanged: list[IndexedFile] = field(default_factory=list)
+    submitted: list[IndexedFile] = field(default_factory=list)
+    failed: list[IndexedFile] = field(default_factory=list)
+
+
+def index_paths(
+    paths: tuple[Path, ...],
+    tenant: str,
+    dataset: str,
+    *,
+    wait: bool,
+    timeout_seconds: float,
+    check: Callable[[], None] = lambda: None,
+) -> IndexReport:
+    """Submit the files at the paths and, if asked to, follow them to their end.
+
+    ``check`` is called at every look and may raise to end it.
+    """
+    tenant_id, dataset_id = ensure_place(tenant, dataset)
+    submissions, unreadable = submit_files(tenant_id, dataset_id, found_files(paths))
+    report = IndexReport(dataset_id)
+    report.failed += [IndexedFile(name, None, reason) for name, reason in unreadable]
+    work: dict[UUID, Submission] = {}
+    for one in submissions:
+        if one.will_be_indexed:
+            work[one.document_id] = one
+        else:
+            _sort_in(report, one)
+    if not wait:
+        report.submitted = [IndexedFile(one.name, one.document_id) for one in work.values()]
+        return report
+    ended = {
+        one.id: one
+        for one in show_progress(Console(stderr=True), list(work), timeout_seconds, check)
+    }
+    for document_id, one in work.items():
+        reason = _reason(ended.get(document_id))
+        (report.failed if reason else report.indexed).append(
+            IndexedFile(one.name, document_id, reason)
+        )
+    return report
+
+
+def _sort_in(report: IndexReport, one: Submission) -> None:
+    if one.outcome is Outcome.UNCHANGED:
+        report.unchanged.append(IndexedFile(one.name, one.document_id))
+    else:
+        reason = "an earlier version is being indexed: index it again afterwards"
+        report.failed.append(IndexedFile(one.name, one.document_id, reason))
+
+
+def _reason(seen: Seen | None) -> str | None:
+    """Why a followed document is not indexed, ``None`` when it is."""
+    if seen is None:
+        return "not finished in time; it goes on: see status"
+    if seen.status is DocumentStatus.COMPLETED:
+        return None
+    return seen.error or str(seen.status)

@@ -1,0 +1,92 @@
+"""What the database says about a document or a dataset."""
+
+from collections import Counter
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from shared.errors import NotFound
+from shared.models import Dataset, Document, DocumentStatus, Tenant
+
+_SHOWN_COLUMNS = (
+    "id",
+    "name",
+    "indexing_status",
+    "error",
+    "index_version",
+    "active_version",
+    "attempts",
+    "total_segments",
+    "completed_segments",
+    "word_count",
+    "tokens",
+    "created_at",
+    "processing_started_at",
+    "parsing_completed_at",
+    "cleaning_completed_at",
+    "splitting_completed_at",
+    "completed_at",
+    "stopped_at",
+    "indexing_latency",
+)
+
+
+def document_overview(session: Session, document_id: UUID) -> dict[str, object]:
+    """One document's columns.
+
+    Raises:
+        NotFound: there is none of this id.
+    """
+    document = session.get(Document, document_id)
+    if document is None:
+        raise NotFound(f"there is no document {document_id}")
+    return {column: getattr(document, column) for column in _SHOWN_COLUMNS}
+
+
+def dataset_overview(session: Session, dataset_id: UUID) -> dict[str, object]:
+    """How many documents stand where, and why some ended as error."""
+    counts = session.execute(
+        select(
+            Document.indexing_status,
+            func.count(),
+            func.coalesce(func.sum(Document.completed_segments), 0),
+        )
+        .where(Document.dataset_id == dataset_id)
+        .group_by(Document.indexing_status)
+    ).all()
+    ended = session.execute(
+        select(Document.id, Document.name, Document.error)
+        .where(Document.dataset_id == dataset_id, Document.indexing_status == DocumentStatus.ERROR)
+        .order_by(Document.position)
+        .limit(100)
+    )
+    documents = Counter({str(row[0]): int(row[1]) for row in counts})
+    return {
+        "dataset": str(dataset_id),
+        "documents": documents.total(),
+        "segments": sum(int(row[2]) for row in counts),
+        "statuses": dict(sorted(documents.items())),
+        "errors": [
+            {"document_id": str(row.id), "name": row.name, "reason": row.error} for row in ended
+        ],
+    }
+
+
+def find_dataset(session: Session, tenant: str, dataset: str) -> UUID:
+    """The id of a tenant's dataset.
+
+    Raises:
+        NotFound: there is none of these names.
+    """
+    query = (
+        select(Dataset.id)
+        .join(Tenant, Tenant.id == Dataset.tenant_id)
+        .where(Tenant.name == tenant, Dataset.name == dataset)
+    )
+    found = session.scalars(query).one_or_none()
+    if found is None:
+        raise NotFound(
+            f"tenant {tenant!r} has no dataset {dataset!r}: `rag-worker index` makes one"
+        )
+    return found

@@ -1,0 +1,1 @@
+"""The servers and processes of a development stack, started and stopped as one."""

@@ -1,0 +1,85 @@
+"""Files from this machine are submitted and announced, a batch a transaction."""
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from uuid import UUID
+
+from flask import current_app
+from sqlalchemy.orm import Session
+
+from shared.errors import ServiceUnavailable
+from shared.models import db
+from shared.settings import Settings
+from shared.submitting.dataset import (
+    Submission,
+    enqueue,
+    ensure_dataset,
+    ensure_tenant,
+    submit_documents,
+)
+from shared.submitting.files import StoredFile, storable, store_file
+from worker.cli.found_files import FoundFile
+
+_BATCH_FILES = 100
+
+
+def ensure_place(tenant: str, dataset: str) -> tuple[UUID, UUID]:
+    """The ids of the tenant and the dataset of these names, made when there are none."""
+    settings: Settings = current_app.extensions["settings"]
+    indexing = settings.indexing
+    with Session(db.engine) as session, session.begin():
+        tenant_id = ensure_tenant(session, tenant)
+        dataset_id = ensure_dataset(
+            session, tenant_id, dataset, indexing.embedding_provider, indexing.embedding_model
+        )
+    return tenant_id, dataset_id
+
+
+def submit_files(
+    tenant_id: UUID, dataset_id: UUID, files: Iterable[FoundFile]
+) -> tuple[list[Submission], list[tuple[str, str]]]:
+    """Store, submit and announce files.
+
+    Returns:
+        The submissions, and the names of files that could not be read with their reasons.
+
+    Raises:
+        ServiceUnavailable: the storage cannot be written, or the broker does not answer.
+    """
+    submissions: list[Submission] = []
+    unreadable: list[tuple[str, str]] = []
+    remaining = iter(files)
+    while batch := list(islice(remaining, _BATCH_FILES)):
+        stored = _stored(tenant_id, batch, unreadable)
+        submissions += _submitted(dataset_id, stored)
+    return submissions, unreadable
+
+
+def _stored(
+    tenant_id: UUID, batch: Sequence[FoundFile], unreadable: list[tuple[str, str]]
+) -> list[tuple[str, StoredFile]]:
+    storage = current_app.extensions["storage"]
+    stored: list[tuple[str, StoredFile]] = []
+    for file in batch:
+        if file.problem:
+            unreadable.append((storable(file.name), file.problem))
+            continue
+        try:
+            with file.path.open("rb") as content:
+                stored.append((file.key, store_file(storage, tenant_id, file.name, content)))
+        except OSError as error:
+            # Reading names no file; what does is the file itself, or else the storage.
+            if error.filename is not None and error.filename != str(file.path):
+                raise ServiceUnavailable(f"STORAGE_URL cannot be written: {error}") from error
+            unreadable.append((storable(file.name), error.strerror or str(error)))
+    return stored
+
+
+def _submitted(dataset_id: UUID, stored: list[tuple[str, StoredFile]]) -> list[Submission]:
+    redis = current_app.extensions["redis"]
+    settings: Settings = current_app.extensions["settings"]
+    guard_seconds = settings.indexing.indexing_guard_seconds
+    with Session(db.engine) as session, session.begin():
+        submissions = submit_documents(session, redis, dataset_id, stored, guard_seconds)
+    enqueue(current_app.extensions["celery"], redis, dataset_id, submissions, guard_seconds)
+    return submissions

@@ -1,0 +1,1 @@
+"""The delivery contract: nothing accepted is lost, doubled or stuck."""

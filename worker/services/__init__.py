@@ -1,0 +1,1 @@
+"""The logic, one folder a queue; no folder knows another."""

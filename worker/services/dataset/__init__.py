@@ -1,0 +1,1 @@
+"""The dataset queue: files become searchable segments."""

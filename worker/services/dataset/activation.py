@@ -1,0 +1,198 @@
+"""A version's rows and the switch to it: every write is fenced by the lease."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from shared.errors import Superseded
+from shared.models import Dataset, DocumentSegment, DocumentStatus
+from shared.models.document_status import require_transition
+from worker.delivery.lease import Ago, release, renew
+from worker.services.dataset import segments
+from worker.services.dataset.claiming import Job
+from worker.services.dataset.cleaning import clean
+from worker.services.dataset.embedding import EmbeddedPassage, Known, Lookup
+from worker.services.dataset.needs import IndexingNeeds
+from worker.services.dataset.stages import Stages
+from worker.stores.vectors import VectorBatch
+
+
+@dataclass(slots=True)
+class Totals:
+    """What a run has written, the batch at hand included."""
+
+    segments: int = 0
+    tokens: int = 0
+    words: int = 0
+
+
+def lookup(needs: IndexingNeeds, job: Job) -> Lookup:
+    """Vectors of the serving version by content hash: unchanged passages keep theirs."""
+
+    def look(hashes: Sequence[str]) -> dict[str, Known]:
+        if job.active_version is None:
+            return {}
+        with needs.sessions() as session:
+            stored = segments.by_hash(session, job.document_id, job.active_version, hashes)
+            vectors = needs.vectors.fetch(session, [one.id for one in stored.values()])
+        return {
+            digest: Known(vectors[one.id], one.tokens)
+            for digest, one in stored.items()
+            if one.id in vectors
+        }
+
+    return look
+
+
+def forget_earlier_attempts(needs: IndexingNeeds, job: Job) -> None:
+    """Delete what an attempt before this one left: it may have split the file otherwise.
+
+    Raises:
+        LeaseLost: another worker has the document; nothing is deleted.
+    """
+    if job.lease.attempt > 1:
+        with needs.sessions.begin() as session:
+            renew(session, job.lease)
+            _delete_other_versions(session, needs, job, keep=job.active_version)
+
+
+def write_batch(
+    session: Session,
+    needs: IndexingNeeds,
+    job: Job,
+    stages: Stages,
+    totals: Totals,
+    embedded: Sequence[EmbeddedPassage],
+) -> None:
+    """Write a batch, its checkpoint and the lease's renewal, in the caller's transaction.
+
+    Raises:
+        LeaseLost: another worker has the document; nothing is written.
+    """
+    first_position = _count(totals, embedded)
+    # First the lease: its row lock holds off a new owner until this commits.
+    renew(
+        session,
+        job.lease,
+        indexing_status=stages.status,
+        completed_segments=totals.segments,
+        **stages.columns(),
+    )
+    _write(session, needs, job, first_position, embedded)
+
+
+def complete(
+    session: Session,
+    needs: IndexingNeeds,
+    job: Job,
+    stages: Stages,
+    totals: Totals,
+    embedded: Sequence[EmbeddedPassage],
+) -> None:
+    """Write the last batch and switch search to the new version, in the caller's transaction.
+
+    Raises:
+        LeaseLost: another worker has the document; nothing is written.
+    """
+    require_transition(stages.status, DocumentStatus.COMPLETED)
+    first_position = _count(totals, embedded)
+    release(
+        session,
+        job.lease,
+        indexing_status=DocumentStatus.COMPLETED,
+        active_version=job.version,
+        error=None,
+        attempts=0,
+        completed_at=Ago(),
+        indexing_latency=stages.seconds,
+        word_count=totals.words,
+        tokens=totals.tokens,
+        total_segments=totals.segments,
+        completed_segments=totals.segments,
+        **stages.columns(),
+    )
+    _write(session, needs, job, first_position, embedded)
+    if job.embedding_dimension is None:
+        session.execute(
+            update(Dataset)
+            .where(Dataset.id == job.dataset_id, Dataset.embedding_dimension.is_(None))
+            .values(embedding_dimension=len(embedded[0].vector))
+        )
+    if job.active_version is not None:
+        _delete_other_versions(session, needs, job, keep=job.version)
+
+
+def fail(needs: IndexingNeeds, job: Job, reason: str) -> None:
+    """End the document as ``error``; what this version wrote goes, the old one goes on serving."""
+    try:
+        with needs.sessions.begin() as session:
+            renew(session, job.lease)
+            _delete_other_versions(session, needs, job, keep=job.active_version)
+            left = _segments_left(session, job)
+            release(
+                session,
+                job.lease,
+                indexing_status=DocumentStatus.ERROR,
+                error=clean(reason),
+                attempts=0,
+                stopped_at=Ago(),
+                completed_segments=left,
+                total_segments=left,
+            )
+    except Superseded:
+        return
+    needs.progress.publish(job.document_id, status=DocumentStatus.ERROR, error=reason)
+
+
+def hand_back(needs: IndexingNeeds, job: Job, reason: str) -> None:
+    """Free the document for the next delivery; ``error`` says what stopped this attempt.
+
+    Raises:
+        LeaseLost: another worker has it already.
+    """
+    with needs.sessions.begin() as session:
+        release(
+            session,
+            job.lease,
+            indexing_status=DocumentStatus.WAITING,
+            error=f"attempt {job.lease.attempt} failed and will be repeated: {reason}",
+        )
+
+
+def _delete_other_versions(
+    session: Session, needs: IndexingNeeds, job: Job, keep: int | None
+) -> None:
+    needs.vectors.delete_other_versions(session, job.document_id, keep)
+    segments.delete_other_versions(session, job.document_id, keep)
+
+
+def _count(totals: Totals, embedded: Sequence[EmbeddedPassage]) -> int:
+    first_position = totals.segments
+    totals.segments += len(embedded)
+    totals.tokens += sum(one.tokens for one in embedded)
+    totals.words += sum(one.words for one in embedded)
+    return first_position
+
+
+def _write(
+    session: Session,
+    needs: IndexingNeeds,
+    job: Job,
+    first_position: int,
+    embedded: Sequence[EmbeddedPassage],
+) -> None:
+    hashes = [one.content_hash for one in embedded]
+    ids = segments.segment_ids(job.document_id, job.version, first_position, hashes)
+    segments.write(session, job.owner, first_position, ids, embedded)
+    vectors = np.stack([one.vector for one in embedded])
+    needs.vectors.upsert(
+        session, VectorBatch(job.dataset_id, job.document_id, job.version, ids, vectors)
+    )
+
+
+def _segments_left(session: Session, job: Job) -> int:
+    counted = select(func.count()).where(DocumentSegment.document_id == job.document_id)
+    return session.scalars(counted).one()

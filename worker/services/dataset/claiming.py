@@ -1,0 +1,158 @@
+"""Who may index a document now: the claim, and what each refusal means."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import bindparam, func, select
+from sqlalchemy.orm import Session
+
+from shared.errors import AttemptsExhausted, LeaseHeld, SubjectGone
+from shared.models import Dataset, DatasetProcessRule, Document, DocumentStatus, UploadFile
+from shared.models.document_status import IN_PROGRESS
+from worker.delivery.lease import Ago, Lease, claim
+from worker.services.dataset.splitting import SplitRule
+
+_CLAIMABLE = (DocumentStatus.WAITING, *IN_PROGRESS)
+#: Written once, so that the claim's statement is built once.
+_CONDITIONS = (Document.indexing_status.in_(_CLAIMABLE), Document.is_paused.is_(False))
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one run needs to know of its document; read once, at the claim."""
+
+    lease: Lease
+    document_id: UUID
+    tenant_id: UUID
+    dataset_id: UUID
+    version: int
+    active_version: int | None
+    name: str
+    storage_key: str
+    size_bytes: int
+    rule: SplitRule
+    embedding_provider: str
+    embedding_model: str
+    #: ``None`` until the dataset's first document is complete.
+    embedding_dimension: int | None
+    #: What stopped the attempt before, if it could say.
+    last_error: str | None
+
+    @property
+    def owner(self) -> dict[str, UUID | int]:
+        """The columns that every row of this run carries."""
+        return {
+            "tenant_id": self.tenant_id,
+            "dataset_id": self.dataset_id,
+            "document_id": self.document_id,
+            "version": self.version,
+        }
+
+
+def claim_document(
+    session: Session, document_id: UUID, dataset_id: UUID, lease_seconds: float
+) -> Job | None:
+    """Claim a document of a dataset for indexing, in the caller's transaction.
+
+    Returns:
+        The job, or ``None`` when there is nothing to do: it is completed,
+        paused or ended already (a message delivered twice or late).
+
+    Raises:
+        SubjectGone: (superseded) the document was deleted.
+        LeaseHeld: (transient) another worker has it; ``retry_after_seconds`` is
+            when its lease runs out, should it be dead.
+    """
+    lease = claim(
+        session,
+        Document,
+        document_id,
+        lease_seconds,
+        *_CONDITIONS,
+        indexing_status=DocumentStatus.PARSING,
+        processing_started_at=Ago(),
+        stopped_at=None,
+        completed_segments=0,
+        total_segments=0,
+    )
+    if lease is None:
+        _explain_refusal(session, document_id, dataset_id)
+        return None
+    job = _job(session, lease)
+    if job.dataset_id != dataset_id:
+        raise SubjectGone(f"dataset {dataset_id} has no document {document_id}")
+    return job
+
+
+def require_attempts_left(job: Job, max_attempts: int) -> None:
+    """Check how often this version was picked up, after the claim is committed.
+
+    Raises:
+        AttemptsExhausted: (permanent) more than ``max_attempts`` times.
+    """
+    if job.lease.attempt > max_attempts:
+        last = job.last_error or "the worker that had it died or was interrupted"
+        raise AttemptsExhausted(
+            f"given up after {max_attempts} attempts; the last ended so: {last}; "
+            "index it again to start over"
+        )
+
+
+def _explain_refusal(session: Session, document_id: UUID, dataset_id: UUID) -> None:
+    row = session.execute(
+        select(
+            Document.indexing_status,
+            Document.is_paused,
+            func.extract("epoch", Document.lease_expires_at - func.now()).label("held_seconds"),
+        ).where(Document.id == document_id, Document.dataset_id == dataset_id)
+    ).one_or_none()
+    if row is None:
+        raise SubjectGone(f"dataset {dataset_id} has no document {document_id} (any more)")
+    if row.indexing_status in _CLAIMABLE and not row.is_paused and row.held_seconds is not None:
+        raise LeaseHeld(
+            f"document {document_id} is being indexed by another worker",
+            retry_after_seconds=max(float(row.held_seconds), 0) + 1,
+        )
+
+
+_JOB = (
+    select(
+        Document.tenant_id,
+        Document.dataset_id,
+        Document.index_version,
+        Document.active_version,
+        Document.name,
+        Document.error,
+        Dataset.embedding_provider,
+        Dataset.embedding_model,
+        Dataset.embedding_dimension,
+        UploadFile.storage_key,
+        UploadFile.size_bytes,
+        DatasetProcessRule.rules,
+    )
+    .select_from(Document)
+    .join(Dataset, Dataset.id == Document.dataset_id)
+    .outerjoin(UploadFile, UploadFile.id == Document.upload_file_id)
+    .outerjoin(DatasetProcessRule, DatasetProcessRule.id == Document.process_rule_id)
+    .where(Document.id == bindparam("document_id"))
+)
+
+
+def _job(session: Session, lease: Lease) -> Job:
+    row = session.connection().execute(_JOB, {"document_id": lease.row_id}).one()
+    return Job(
+        lease=lease,
+        document_id=lease.row_id,
+        tenant_id=row.tenant_id,
+        dataset_id=row.dataset_id,
+        version=row.index_version,
+        active_version=row.active_version,
+        name=row.name,
+        storage_key=row.storage_key or "",
+        size_bytes=row.size_bytes or 0,
+        rule=SplitRule(**(row.rules or {}).get("segmentation", {})),
+        embedding_provider=row.embedding_provider,
+        embedding_model=row.embedding_model,
+        embedding_dimension=row.embedding_dimension,
+        last_error=row.error,
+    )

@@ -1,0 +1,149 @@
+"""The indexing run: a document becomes searchable in a new version, then search switches to it."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from uuid import UUID
+
+from shared.errors import EmptyFile, LimitExceeded, Permanent, Superseded
+from shared.models import DocumentStatus
+from shared.queueing.outage import RETRYABLE, SERVER_LOST
+from worker.providers.embedder import Embedder
+from worker.providers.parser import Block
+from worker.services.dataset import activation
+from worker.services.dataset.activation import Totals
+from worker.services.dataset.claiming import Job, claim_document, require_attempts_left
+from worker.services.dataset.cleaning import clean
+from worker.services.dataset.embedding import embed_passages
+from worker.services.dataset.extracting import extract
+from worker.services.dataset.needs import IndexingNeeds
+from worker.services.dataset.splitting import Passage, split
+from worker.services.dataset.stages import Stages
+
+logger = logging.getLogger(__name__)
+
+
+def index_document(document_id: UUID, dataset_id: UUID, needs: IndexingNeeds) -> Totals:
+    """Make a document searchable in its newest version, then switch search to it.
+
+    Blocks stream in and batches stream out: peak memory follows
+    ``needs.batch_segments``, not the size of the file. Delivered twice it does
+    nothing the second time. Whatever stops it, the old version goes on serving.
+
+    Raises:
+        SubjectGone: (superseded) the document was deleted, or is not of this dataset.
+        LeaseLost: (superseded) another worker took it over.
+        LeaseHeld: (transient) another worker has it now.
+        UnreadableFile: (permanent) and its kin; written to the row's ``error``.
+    """
+    with needs.sessions.begin() as session:
+        job = claim_document(session, document_id, dataset_id, needs.lease_seconds)
+    if job is None:
+        return Totals()
+    try:
+        return _run(job, needs)
+    except Superseded:
+        raise
+    except RETRYABLE as error:
+        _hand_back(job, needs, error)
+        raise
+    except Permanent as error:
+        activation.fail(needs, job, str(error))
+        raise
+    except Exception as error:
+        # A defect, ours or a library's: another attempt would meet it again.
+        activation.fail(needs, job, f"unexpected {type(error).__name__}: {error}")
+        raise
+    finally:
+        needs.guard.release(job.document_id, job.version)
+
+
+def _run(job: Job, needs: IndexingNeeds) -> Totals:
+    require_attempts_left(job, needs.max_attempts)
+    activation.forget_earlier_attempts(needs, job)
+    stages, totals = Stages(), Totals()
+    embedder = _embedder(job, needs)
+    lookup = activation.lookup(needs, job)
+    with needs.files.open(job.storage_key) as file:
+        blocks = extract(file, job.name, job.size_bytes, needs.limits, needs.parser)
+        passages = _passages(blocks, job, embedder, stages)
+        batch = _next_batch(passages, needs.batch_segments)
+        if not batch:
+            raise EmptyFile(f"{job.name} holds no text: upload a file with text in it")
+        while batch:
+            stages.reach(DocumentStatus.INDEXING)
+            embedded = embed_passages(batch, job.rule, embedder, lookup)
+            _require_room(job, needs, totals.segments + len(embedded))
+            # The next batch is taken before this one is written: the last one commits with
+            # the switch, so that a small document costs one transaction.
+            batch = _next_batch(passages, needs.batch_segments)
+            with needs.sessions.begin() as session:
+                if batch:
+                    activation.write_batch(session, needs, job, stages, totals, embedded)
+                else:
+                    activation.complete(session, needs, job, stages, totals, embedded)
+            _report(job, needs, stages, totals, is_last=not batch)
+    return totals
+
+
+def _embedder(job: Job, needs: IndexingNeeds) -> Embedder:
+    embedder = needs.embedders(job.embedding_provider, job.embedding_model)
+    if job.embedding_dimension not in {None, embedder.dimension}:
+        raise Permanent(
+            f"{embedder.model} makes vectors of {embedder.dimension} dimensions, the dataset "
+            f"holds {job.embedding_dimension}: rebuild the dataset's index with this model"
+        )
+    return embedder
+
+
+def _require_room(job: Job, needs: IndexingNeeds, segments: int) -> None:
+    if segments > needs.max_segments:
+        raise LimitExceeded(
+            f"{job.name} becomes more than {needs.max_segments:,} segments: "
+            "split the file, or raise INDEXING_MAX_SEGMENTS"
+        )
+
+
+def _passages(
+    blocks: Iterable[Block], job: Job, embedder: Embedder, stages: Stages
+) -> Iterator[Passage]:
+    cleaned = _cleaned(blocks, stages)
+    for passage in split(cleaned, job.rule, embedder.count_tokens):
+        stages.reach(DocumentStatus.SPLITTING)
+        yield passage
+    stages.over(DocumentStatus.SPLITTING)
+
+
+def _cleaned(blocks: Iterable[Block], stages: Stages) -> Iterator[Block]:
+    for block in blocks:
+        stages.reach(DocumentStatus.CLEANING)
+        yield Block(clean(block.text), block.is_markdown, block.page)
+    stages.over(DocumentStatus.PARSING)
+    stages.over(DocumentStatus.CLEANING)
+
+
+def _next_batch(passages: Iterator[Passage], size: int) -> list[Passage]:
+    return list(islice(passages, size))
+
+
+def _report(
+    job: Job, needs: IndexingNeeds, stages: Stages, totals: Totals, *, is_last: bool
+) -> None:
+    if not is_last:
+        needs.guard.refresh(job.document_id, job.version)
+    needs.progress.publish(
+        job.document_id,
+        status=DocumentStatus.COMPLETED if is_last else stages.status,
+        segments=totals.segments,
+        tokens=totals.tokens,
+    )
+
+
+def _hand_back(job: Job, needs: IndexingNeeds, reason: Exception) -> None:
+    try:
+        activation.hand_back(needs, job, str(reason))
+    except Superseded as superseded:
+        logger.info("%s", superseded, extra={"action": "indexing.superseded"})
+    except SERVER_LOST as lost:
+        # The lease runs out by itself, and the next delivery starts over.
+        logger.warning("not handed back: %s", lost, extra={"action": "indexing.not_handed_back"})

@@ -1,0 +1,28 @@
+"""What a message may say."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from shared.errors import InvalidRequest
+
+
+def parse_ids(dataset_id: str, document_ids: Sequence[str]) -> tuple[UUID, list[UUID]]:
+    """The ids of a message about documents; a document named twice counts once.
+
+    Raises:
+        InvalidRequest: one is not a UUID, or there is none.
+    """
+    if isinstance(document_ids, str):
+        raise InvalidRequest("document_ids is a list of ids, not one id")
+    if not document_ids:
+        raise InvalidRequest("document_ids is empty: name at least one document")
+    return _parse("dataset_id", dataset_id), list(
+        dict.fromkeys(_parse("document_ids", one) for one in document_ids)
+    )
+
+
+def _parse(what: str, value: str) -> UUID:
+    try:
+        return UUID(value)
+    except (ValueError, AttributeError, TypeError):
+        raise InvalidRequest(f"{what}: {value!r} is not a UUID") from None

@@ -1,0 +1,1 @@
+"""The generation queue's logic arrives with its tasks."""

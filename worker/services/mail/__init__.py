@@ -1,0 +1,1 @@
+"""The mail queue's logic arrives with its tasks."""

@@ -1,0 +1,1 @@
+"""The ops_trace queue's logic arrives with its tasks."""

@@ -1,0 +1,1 @@
+"""Tasks: thin; one module a queue."""

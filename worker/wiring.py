@@ -1,0 +1,102 @@
+"""Builds what each service needs; the only module that names concrete parts."""
+
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from flask import current_app
+from redis import Redis
+from sqlalchemy.orm import Session, sessionmaker
+
+from shared.errors import ConfigurationError
+from shared.models import db
+from shared.queueing import guard
+from shared.settings import Settings
+from shared.settings.indexing import IndexingSettings
+from worker.providers.embedder import Embedder
+from worker.providers.kreuzberg import KreuzbergParser
+from worker.providers.wordllama import WordLlamaEmbedder
+from worker.services.dataset.extracting import Limits
+from worker.services.dataset.needs import IndexingNeeds
+from worker.services.dataset.retrieval import RetrievalNeeds
+from worker.stores.files import StoredFiles
+from worker.stores.pgvector import PgVectorStore
+from worker.stores.progress import ProgressStream
+
+EMBEDDERS = {"wordllama": WordLlamaEmbedder}
+
+
+class DocumentGuard:
+    """The guard in Redis, with its life from the settings."""
+
+    def __init__(self, redis: "Redis", seconds: int) -> None:
+        self._redis = redis
+        self._seconds = seconds
+
+    def refresh(self, document_id: UUID, version: int) -> None:
+        """Prolong it."""
+        guard.refresh(self._redis, document_id, version, self._seconds)
+
+    def release(self, document_id: UUID, version: int) -> None:
+        """Take it away, if it is still this version's."""
+        guard.release(self._redis, document_id, version)
+
+
+def indexing_needs() -> IndexingNeeds:
+    """The indexing run's needs in the current application."""
+    settings: Settings = current_app.extensions["settings"]
+    redis = current_app.extensions["redis"]
+    indexing = settings.indexing
+    return IndexingNeeds(
+        sessions=_sessions(),
+        files=StoredFiles(current_app.extensions["storage"]),
+        parser=_parser(),
+        embedders=embedder,
+        vectors=PgVectorStore(),
+        guard=DocumentGuard(redis, indexing.indexing_guard_seconds),
+        progress=ProgressStream(redis),
+        limits=_limits(indexing),
+        batch_segments=indexing.indexing_batch_segments,
+        max_segments=indexing.indexing_max_segments,
+        lease_seconds=indexing.indexing_lease_seconds,
+        max_attempts=indexing.indexing_max_attempts,
+    )
+
+
+def retrieval_needs() -> RetrievalNeeds:
+    """A search's needs in the current application."""
+    return RetrievalNeeds(sessions=_sessions(), embedders=embedder, vectors=PgVectorStore())
+
+
+@cache
+def embedder(provider: str, model: str) -> Embedder:
+    """A dataset's embedder, loaded once a process.
+
+    Raises:
+        ConfigurationError: no such provider or model.
+    """
+    kind: Any = EMBEDDERS.get(provider)
+    if kind is None:
+        known = ", ".join(EMBEDDERS)
+        raise ConfigurationError(f"there is no embedding provider {provider!r}, only: {known}")
+    loaded: Embedder = kind(model)
+    return loaded
+
+
+@cache
+def _parser() -> KreuzbergParser:
+    return KreuzbergParser()
+
+
+def _sessions() -> "sessionmaker[Session]":
+    return sessionmaker(db.engine, expire_on_commit=False)
+
+
+def _limits(indexing: IndexingSettings) -> Limits:
+    return Limits(
+        file_bytes=indexing.indexing_max_file_bytes,
+        parsed_file_bytes=indexing.indexing_max_parsed_file_bytes,
+        unpacked_bytes=indexing.indexing_max_unpacked_bytes,
+        unpacked_ratio=indexing.indexing_max_unpacked_ratio,
+        archive_members=indexing.indexing_max_archive_members,
+    )
