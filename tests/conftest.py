@@ -1,0 +1,35 @@
+"""Fixtures by theme, and every test away from the developer's own ``.env``."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.settings import load_settings
+
+pytest_plugins = [
+    "tests.fixtures.servers",
+    "tests.fixtures.application",
+    "tests.fixtures.worker_process",
+    "tests.fixtures.commands",
+]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where bytecode is switched off, the dozens of child processes share what one compiled."""
+    with pytest.MonkeyPatch.context() as environment:
+        if sys.dont_write_bytecode:
+            environment.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+            environment.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("bytecode")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in load_settings(()).shown():
+        if name in os.environ:
+            monkeypatch.delenv(name)
