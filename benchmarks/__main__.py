@@ -1,0 +1,7 @@
+"""All benchmarks, one after another; 1 when one of them misses its target."""
+
+import sys
+
+from benchmarks import indexing, result_backend
+
+sys.exit(max(indexing.main(), result_backend.main()))
