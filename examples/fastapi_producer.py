@@ -11,7 +11,6 @@ from shared.models import Document
 from shared.settings import load_settings
 from shared.submitting.dataset import ensure_dataset, ensure_tenant, submit_document
 from shared.submitting.files import store_file
-from worker.tasks.dataset import document_indexing_task
 
 settings = load_settings()
 rag_worker = create_rag_worker(settings)  # Redis, storage and Celery from the environment
@@ -28,11 +27,14 @@ def upload(file: UploadFile) -> dict[str, str]:
         dataset_id = ensure_dataset(session, tenant_id, "manuals")
         stored = store_file(rag_worker.extensions["storage"], tenant_id, name, file.file)
         document = submit_document(
-            session, rag_worker.extensions["redis"], dataset_id, name, stored
+            session,
+            rag_worker.extensions["redis"],
+            dataset_id,
+            name,
+            stored,
+            celery=rag_worker.extensions["celery"],
         )
-    # After the commit: a worker must find the row.
-    if document.will_be_indexed:
-        document_indexing_task.delay(str(dataset_id), [str(document.document_id)])
+    # Committed: the row and the message about it are both there, or neither is.
     return {"id": str(document.document_id), "outcome": document.outcome}
 
 

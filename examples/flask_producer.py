@@ -8,7 +8,6 @@ from shared.app_factory import create_app as create_rag_worker
 from shared.models import db
 from shared.submitting.dataset import ensure_dataset, ensure_tenant, submit_document
 from shared.submitting.files import store_file
-from worker.tasks.dataset import document_indexing_task
 
 app = Flask(__name__)  # your own
 rag_worker = create_rag_worker()  # settings, database, Redis and Celery from the environment
@@ -23,9 +22,12 @@ def upload() -> ResponseReturnValue:
         dataset_id = ensure_dataset(session, tenant_id, "manuals")
         stored = store_file(rag_worker.extensions["storage"], tenant_id, name, file.stream)
         document = submit_document(
-            session, rag_worker.extensions["redis"], dataset_id, name, stored
+            session,
+            rag_worker.extensions["redis"],
+            dataset_id,
+            name,
+            stored,
+            celery=rag_worker.extensions["celery"],
         )
-    # After the commit: a worker must find the row.
-    if document.will_be_indexed:
-        document_indexing_task.delay(str(dataset_id), [str(document.document_id)])
+    # Committed: the row and the message about it are both there, or neither is.
     return jsonify(id=document.document_id, outcome=document.outcome), 202

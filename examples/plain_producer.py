@@ -11,7 +11,7 @@ from shared.extensions.redis import connect
 from shared.extensions.storage import open_storage
 from shared.queueing.celery_settings import celery_settings
 from shared.settings import load_settings
-from shared.submitting.dataset import enqueue, ensure_dataset, ensure_tenant, submit_documents
+from shared.submitting.dataset import ensure_dataset, ensure_tenant, submit_documents
 from shared.submitting.files import store_file
 
 
@@ -28,9 +28,8 @@ def main(paths: list[Path]) -> None:
         for path in paths:
             with path.open("rb") as content:
                 files.append((str(path), store_file(storage, tenant_id, path.name, content)))
-        documents = submit_documents(session, redis, dataset_id, files)
-    # After the commit: by the task's name, so that nothing of the worker is imported.
-    enqueue(celery, redis, dataset_id, documents)
+        # Committed, they are published; without `celery` a worker's relay does it.
+        documents = submit_documents(session, redis, dataset_id, files, celery=celery)
     for document in documents:
         print(document.document_id, document.outcome, document.name)
 

@@ -33,4 +33,6 @@ DOCUMENT_INDEXING = TaskContract(
     "worker.tasks.dataset.document_indexing_task", DATASET_QUEUE, ("dataset_id", "document_ids")
 )
 
-TASKS: tuple[TaskContract, ...] = (DOCUMENT_INDEXING,)
+SWEEP = TaskContract("worker.tasks.ops_trace.sweep_task", OPS_TRACE_QUEUE, ())
+
+TASKS: tuple[TaskContract, ...] = (DOCUMENT_INDEXING, SWEEP)

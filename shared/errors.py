@@ -9,15 +9,21 @@
        + NotFound
      x Transient                   the same call can succeed later: retry
        + ServiceUnavailable
-       + LeaseHeld
+       + ParserDied
+       + Stalled
+       + ShuttingDown
      x Permanent                   trying again changes nothing: record the reason
        + UnreadableFile
          + EmptyFile
          + EncryptedFile
          + LimitExceeded
        + AttemptsExhausted
+       + DeadlineExceeded
+       + SkippedBySwitch
+       + UnexpectedFailure
        + InvalidTransition
      x Superseded                  somebody else owns or removed the subject: step back quietly
+       + LeaseHeld
        + LeaseLost
        + SubjectGone
 
@@ -68,8 +74,16 @@ class ServiceUnavailable(Transient):
     """A service this work needs does not answer at the moment."""
 
 
-class LeaseHeld(Transient):
-    """Another worker holds the lease: look again when it has run out."""
+class ParserDied(Transient):
+    """The process that parsed the file crashed or was killed by the system."""
+
+
+class Stalled(Transient):
+    """The task reported no progress for too long."""
+
+
+class ShuttingDown(Transient):
+    """The worker shuts down: the work is handed back, the attempt does not count."""
 
 
 class Permanent(RagWorkerError):
@@ -96,12 +110,28 @@ class AttemptsExhausted(Permanent):
     """Every attempt ended without a result."""
 
 
+class DeadlineExceeded(Permanent):
+    """The task ran for longer than it may."""
+
+
+class SkippedBySwitch(Permanent):
+    """An operator told the workers to skip this."""
+
+
+class UnexpectedFailure(Permanent):
+    """An error nobody expected ended it; it is recorded, with its traceback, as a dead letter."""
+
+
 class InvalidTransition(Permanent):
     """The status machine has no such arrow."""
 
 
 class Superseded(RagWorkerError):
     """Somebody else owns this work now, or its subject is gone."""
+
+
+class LeaseHeld(Superseded):
+    """Another worker has it: if that one dies, the sweeper sends it out again."""
 
 
 class LeaseLost(Superseded):

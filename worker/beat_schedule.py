@@ -7,12 +7,16 @@ from typing import Any
 from redbeat import RedBeatScheduler
 from redis.exceptions import LockError, RedisError
 
-from shared.contract import OPS_TRACE_QUEUE
+from shared.contract import OPS_TRACE_QUEUE, SWEEP
 from shared.queueing.celery_settings import broker_tls
 from shared.settings import Settings
 
+Entry = tuple[str, str, timedelta, str]
+
 #: ``(entry, task, period, queue)``; the reason stands beside each row.
-ENTRIES: tuple[tuple[str, str, timedelta, str], ...] = (
+ENTRIES: tuple[Entry, ...] = (
+    # What got stuck goes out again: see ``worker.delivery.sweeper``; SWEEP_SECONDS says how often.
+    ("sweep", SWEEP.name, timedelta(seconds=30), SWEEP.queue),
     # Results are a convenience, not the truth: they go after CELERY_RESULT_EXPIRES_SECONDS.
     # Under the name of Celery's own entry, which would put it into the default queue once a day.
     ("celery.backend_cleanup", "celery.backend_cleanup", timedelta(hours=1), OPS_TRACE_QUEUE),
@@ -71,9 +75,14 @@ def beat_settings(settings: Settings) -> dict[str, Any]:
                 # Missed runs are not owed: the next one does the same work.
                 "options": {"queue": queue, "expires": period.total_seconds()},
             }
-            for name, task, period, queue in ENTRIES
+            for name, task, period, queue in _entries(settings)
         },
     }
+
+
+def _entries(settings: Settings) -> list[Entry]:
+    periods = {SWEEP.name: timedelta(seconds=settings.delivery.sweep_seconds)}
+    return [(name, task, periods.get(task, period), queue) for name, task, period, queue in ENTRIES]
 
 
 def _redis(settings: Settings) -> dict[str, Any]:

@@ -6,8 +6,10 @@ patch_drivers()
 
 from shared.app_factory import create_app  # noqa: E402 - the patch comes before any connection
 from worker.beat_schedule import beat_settings  # noqa: E402
+from worker.delivery.bootstep import install  # noqa: E402
 
 flask_app = create_app()
 celery = flask_app.extensions["celery"]
 celery.conf.update(beat_settings(flask_app.extensions["settings"]))
+install(flask_app)
 app = celery

@@ -1,6 +1,6 @@
 """Builds what each service needs; the only module that names concrete parts."""
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from uuid import UUID
 
@@ -8,17 +8,23 @@ from flask import current_app
 from redis import Redis
 from sqlalchemy.orm import Session, sessionmaker
 
-from shared.errors import ConfigurationError
+from shared.contract import QUEUES
+from shared.errors import ConfigurationError, ServiceUnavailable
 from shared.models import db
 from shared.queueing import guard
+from shared.queueing.publishing import BROKER_ERRORS
 from shared.settings import Settings
 from shared.settings.indexing import IndexingSettings
+from shared.submitting.control import announce_waiting
+from worker.delivery.heartbeat import Heartbeat
+from worker.delivery.sweeper import sweep_messages
+from worker.providers.confined_parser import ConfinedParser
 from worker.providers.embedder import Embedder
-from worker.providers.kreuzberg import KreuzbergParser
 from worker.providers.wordllama import WordLlamaEmbedder
 from worker.services.dataset.extracting import Limits
 from worker.services.dataset.needs import IndexingNeeds
 from worker.services.dataset.retrieval import RetrievalNeeds
+from worker.services.dataset.sweeping import sweep_documents
 from worker.stores.files import StoredFiles
 from worker.stores.pgvector import PgVectorStore
 from worker.stores.progress import ProgressStream
@@ -50,7 +56,7 @@ def indexing_needs() -> IndexingNeeds:
     return IndexingNeeds(
         sessions=_sessions(),
         files=StoredFiles(current_app.extensions["storage"]),
-        parser=_parser(),
+        parser=_parser(indexing),
         embedders=embedder,
         vectors=PgVectorStore(),
         guard=DocumentGuard(redis, indexing.indexing_guard_seconds),
@@ -58,8 +64,11 @@ def indexing_needs() -> IndexingNeeds:
         limits=_limits(indexing),
         batch_segments=indexing.indexing_batch_segments,
         max_segments=indexing.indexing_max_segments,
-        lease_seconds=indexing.indexing_lease_seconds,
+        lease_seconds=settings.delivery.delivery_lease_seconds,
         max_attempts=indexing.indexing_max_attempts,
+        max_deaths=settings.delivery.delivery_max_deaths,
+        heartbeat=_heartbeat(),
+        announce=partial(announce_waiting, celery=current_app.extensions["celery"]),
     )
 
 
@@ -84,8 +93,38 @@ def embedder(provider: str, model: str) -> Embedder:
 
 
 @cache
-def _parser() -> KreuzbergParser:
-    return KreuzbergParser()
+def _parser(indexing: IndexingSettings) -> ConfinedParser:
+    return ConfinedParser(
+        "worker.providers.kreuzberg:KreuzbergParser",
+        parse_seconds=indexing.indexing_max_parse_seconds,
+        parse_memory_bytes=indexing.indexing_max_parse_memory_bytes,
+        max_children=indexing.indexing_parser_processes,
+    )
+
+
+def sweep() -> None:
+    """Send out again what got stuck, in every queue.
+
+    Raises:
+        ServiceUnavailable: the broker does not answer.
+    """
+    settings: Settings = current_app.extensions["settings"]
+    celery = current_app.extensions["celery"]
+    seconds = settings.delivery.outbox_redelivery_seconds
+    sweep_documents(_sessions(), partial(announce_waiting, celery=celery), seconds)
+    try:
+        with celery.connection_for_write() as connection:
+            sweep_messages(db.engine, connection, QUEUES, seconds)
+    except BROKER_ERRORS as error:
+        raise ServiceUnavailable(f"the broker does not answer: {error}") from error
+
+
+def _heartbeat() -> Heartbeat:
+    extensions = current_app.extensions
+    if "heartbeat" not in extensions:  # a process that is no worker: a script, a test
+        extensions["heartbeat"] = Heartbeat(db.engine)
+    made: Heartbeat = extensions["heartbeat"]
+    return made
 
 
 def _sessions() -> "sessionmaker[Session]":

@@ -1,11 +1,13 @@
 """Builds the Celery app; names the task modules, imports none."""
 
+from typing import Any
+
 from celery import Celery
 from flask import Flask
 
 from shared.contract import TASKS
 from shared.queueing.celery_settings import celery_settings
-from shared.queueing.task import task_class
+from shared.queueing.task import FlaskTask
 from shared.settings import Settings
 
 #: Derived from the contract: a module with a task in it cannot be forgotten.
@@ -15,7 +17,9 @@ TASK_MODULES = tuple(dict.fromkeys(task.name.rpartition(".")[0] for task in TASK
 def init_app(app: Flask) -> None:
     """Put the Celery app at ``app.extensions["celery"]`` and make it the process's default."""
     settings: Settings = app.extensions["settings"]
-    celery = Celery(app.name, task_cls=task_class(app), set_as_current=False)
+    celery: Any = Celery(app.name, task_cls=FlaskTask, set_as_current=False)
+    celery.flask_app = app
+    celery.Task.max_retries = settings.delivery.delivery_max_attempts - 1
     celery.config_from_object(celery_settings(settings))
     celery.conf.imports = TASK_MODULES
     celery.set_default()

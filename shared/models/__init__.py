@@ -4,18 +4,23 @@ from shared.models.base import Base, db
 from shared.models.dataset import Dataset, DatasetProcessRule, UploadFile
 from shared.models.document import Document
 from shared.models.document_status import DocumentStatus
+from shared.models.outbox import NO_TENANT, DeadLetter, OutboxMessage, TaskSwitch
 from shared.models.segment import DocumentSegment, SegmentVector
 from shared.models.tenant import Account, Tenant, TenantAccountJoin
 
 __all__ = [
+    "NO_TENANT",
     "Account",
     "Base",
     "Dataset",
     "DatasetProcessRule",
+    "DeadLetter",
     "Document",
     "DocumentSegment",
     "DocumentStatus",
+    "OutboxMessage",
     "SegmentVector",
+    "TaskSwitch",
     "Tenant",
     "TenantAccountJoin",
     "UploadFile",

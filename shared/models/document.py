@@ -13,6 +13,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    func,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -77,6 +78,10 @@ class Document(Leased, Identified, Created, Base):
     index_version: Mapped[int] = mapped_column(default=1, server_default="1")
     active_version: Mapped[int | None]
     error: Mapped[str | None] = mapped_column(Text)
+    #: The outbox message that announces it; gone from there, the sweeper writes another.
+    message_id: Mapped[UUID | None]
+    #: When it began to wait.
+    queued_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 
     processing_started_at: Mapped[datetime | None] = _when()
     parsing_completed_at: Mapped[datetime | None] = _when()

@@ -3,7 +3,7 @@
 from typing import Literal
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, String, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, SmallInteger, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base, Created, Identified
@@ -15,6 +15,8 @@ class Tenant(Identified, Created, Base):
     __tablename__ = "tenants"
 
     name: Mapped[str] = mapped_column(String(255), unique=True)
+    #: Of its messages among all tenants': higher goes first.
+    priority: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
 
 
 class Account(Identified, Created, Base):

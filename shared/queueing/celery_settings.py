@@ -7,6 +7,7 @@ from typing import Any
 from kombu import Exchange, Queue
 
 from shared.contract import QUEUES, TASKS
+from shared.queueing.publishing import Bounds
 from shared.queueing.result_backend import result_backend_settings
 from shared.settings import Settings
 
@@ -51,6 +52,10 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         # Lost broker: tasks in hand are the leases' concern, not lost and not cancelled.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_hijack_root_logger": False,  # our handler and format stay
+        # Ours: what a producer may publish right after its commit.
+        "outbox_bounds": Bounds(
+            settings.delivery.outbox_tenant_cap, settings.delivery.outbox_high_water_mark
+        ),
         "enable_utc": True,
         "timezone": "UTC",
     }

@@ -13,6 +13,7 @@ from shared.settings.application import ApplicationSettings
 from shared.settings.base import ENV_FILES, SettingsGroup, load_group
 from shared.settings.celery import CelerySettings
 from shared.settings.database import DatabaseSettings
+from shared.settings.delivery import DeliverySettings
 from shared.settings.endpoints import SCHEMES, Endpoint, masked, next_database, scheme_of
 from shared.settings.indexing import IndexingSettings
 from shared.settings.redis import RedisSettings
@@ -23,6 +24,7 @@ GROUPS: tuple[tuple[str, type[SettingsGroup]], ...] = (
     ("database", DatabaseSettings),
     ("redis", RedisSettings),
     ("celery", CelerySettings),
+    ("delivery", DeliverySettings),
     ("storage", StorageSettings),
     ("indexing", IndexingSettings),
 )
@@ -36,6 +38,7 @@ class Settings:
     database: DatabaseSettings
     redis: RedisSettings
     celery: CelerySettings
+    delivery: DeliverySettings
     storage: StorageSettings
     indexing: IndexingSettings
 
@@ -102,6 +105,7 @@ def load_settings(env_files: tuple[Path, ...] = ENV_FILES) -> Settings:
         database=load_group(DatabaseSettings, env_files),
         redis=load_group(RedisSettings, env_files),
         celery=load_group(CelerySettings, env_files),
+        delivery=load_group(DeliverySettings, env_files),
         storage=load_group(StorageSettings, env_files),
         indexing=load_group(IndexingSettings, env_files),
     )

@@ -37,6 +37,10 @@ class DatabaseSettings(SettingsGroup):
         10, ge=1, description="How long opening a connection may take."
     )
 
+    db_statement_timeout_seconds: int = Field(
+        600, ge=0, description="A statement that takes longer is cancelled; 0 = never."
+    )
+
     @field_validator("sqlalchemy_database_uri")
     @classmethod
     def _must_parse(cls, value: SecretStr) -> SecretStr:
@@ -109,4 +113,7 @@ class DatabaseSettings(SettingsGroup):
         }
         # What the URI says itself wins.
         arguments = {name: value for name, value in ours.items() if name not in named}
-        return arguments | {"options": f"-c timezone=UTC {named.get('options', '')}".strip()}
+        # A worker that waits in the database's own library hears of no deadline.
+        timeout = f"-c statement_timeout={self.db_statement_timeout_seconds}s"
+        options = f"-c timezone=UTC {timeout} {named.get('options', '')}"
+        return arguments | {"options": options.strip()}

@@ -9,9 +9,6 @@ class IndexingSettings(SettingsGroup):
     indexing_batch_segments: int = Field(
         256, ge=1, le=10_000, description="Segments embedded and written in one transaction."
     )
-    indexing_lease_seconds: int = Field(
-        120, ge=5, description="How long a silent worker keeps a document before another takes it."
-    )
     indexing_guard_seconds: int = Field(
         600,
         ge=5,
@@ -27,6 +24,17 @@ class IndexingSettings(SettingsGroup):
         100 * 1024**2,
         ge=1,
         description="Largest file of a format that must be parsed whole (PDF …).",
+    )
+    indexing_max_parse_seconds: float = Field(
+        300, gt=0, description="Longest that parsing one such file may take."
+    )
+    indexing_max_parse_memory_bytes: int = Field(
+        1024**3,
+        ge=128 * 1024**2,
+        description="Resident memory of the process that parses; it takes 50 MB by itself.",
+    )
+    indexing_parser_processes: int = Field(
+        0, ge=0, description="Processes that parse, of each worker process; 0: one a CPU."
     )
     indexing_max_unpacked_bytes: int = Field(
         512 * 1024**2, ge=1, description="Largest content of a ZIP-based file (DOCX, XLSX, EPUB …)."

@@ -1,7 +1,7 @@
-"""Documents are submitted: the row is written first, then the message with its id.
+"""Documents are submitted: the row and the message about it, in one transaction.
 
-A producer without Flask needs an SQLAlchemy session, a Redis client and a
-Celery app; nothing of the worker is imported.
+A producer without Flask needs an SQLAlchemy session and a Redis client; nothing
+of the worker is imported.
 """
 
 import hashlib
@@ -11,19 +11,16 @@ from enum import StrEnum
 from uuid import UUID, uuid4
 
 from celery import Celery
-from kombu.exceptions import OperationalError as BrokerError
 from redis import Redis
-from redis.exceptions import RedisError
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from shared.contract import DOCUMENT_INDEXING
-from shared.errors import DocumentIndexingInProgress, NotFound, ServiceUnavailable
+from shared.errors import DocumentIndexingInProgress, NotFound
 from shared.models import Dataset, Document, DocumentStatus, Tenant, UploadFile
 from shared.queueing import guard
+from shared.submitting.announcing import announce
 from shared.submitting.files import StoredFile, storable, upload_files
-from shared.submitting.grouping import grouped
 
 #: What an index of PostgreSQL takes beside the dataset, and the column in characters.
 _SOURCE_KEY_BYTES = 1024
@@ -90,6 +87,8 @@ def submit_document(
     key: str,
     file: StoredFile,
     guard_seconds: int = 600,
+    *,
+    celery: Celery | None = None,
 ) -> Submission:
     """Submit one document; see ``submit_documents``.
 
@@ -97,7 +96,9 @@ def submit_document(
         DocumentIndexingInProgress: an earlier version is being indexed.
         NotFound: there is no such dataset.
     """
-    (submission,) = submit_documents(session, redis, dataset_id, [(key, file)], guard_seconds)
+    (submission,) = submit_documents(
+        session, redis, dataset_id, [(key, file)], guard_seconds, celery=celery
+    )
     if submission.outcome is Outcome.IN_PROGRESS:
         raise DocumentIndexingInProgress(
             f"{submission.name} is being indexed: wait for it to finish, then submit it again"
@@ -111,8 +112,12 @@ def submit_documents(
     dataset_id: UUID,
     files: Sequence[tuple[str, StoredFile]],
     guard_seconds: int = 600,
+    *,
+    celery: Celery | None = None,
 ) -> list[Submission]:
-    """Write documents as ``waiting``, in the caller's transaction; commit, then ``enqueue``.
+    """Accept documents: their rows and the messages about them, in the caller's transaction.
+
+    Once it is committed they will be indexed, whatever dies; nothing more is to be done.
 
     Submitting the same content again does nothing; changed content becomes a
     new version of the same document. Queries do not grow with the number of files.
@@ -125,6 +130,8 @@ def submit_documents(
         files: pairs of source key (what makes a second submission the same
             document: a path, a URL, your own id) and stored file.
         guard_seconds: life of the guards.
+        celery: publishes right after the commit; without it a worker's relay does,
+            a moment later.
 
     Returns:
         One answer a key, in the order of the keys' first appearance.
@@ -137,14 +144,15 @@ def submit_documents(
     uploads = upload_files(session, dataset.tenant_id, list(wanted.values()))
     stored = _stored(session, dataset_id, list(wanted))
     outcomes = {key: _outcome(stored.get(key), file) for key, file in wanted.items()}
-    outcomes |= _refused_by_guards(redis, stored, outcomes, guard_seconds)
-    position = _last_position(session, dataset_id)
     documents: dict[str, Document] = {key: row.document for key, row in stored.items()}
+    position = _last_position(session, dataset_id)
+    for key in (key for key, outcome in outcomes.items() if outcome is Outcome.NEW):
+        position += 1
+        documents[key] = _new(dataset, key, wanted[key], position)
+    outcomes |= _refused_by_guards(redis, documents, outcomes, guard_seconds)
     for key, outcome in outcomes.items():
         file = wanted[key]
         if outcome is Outcome.NEW:
-            position += 1
-            documents[key] = _new(dataset, key, file, position)
             session.add(documents[key])
         elif outcome is Outcome.CHANGED:
             _start_version(documents[key])
@@ -153,7 +161,7 @@ def submit_documents(
         if outcome in {Outcome.NEW, Outcome.CHANGED}:
             documents[key].upload_file_id = uploads[file.sha256, file.name]
     session.flush()
-    return [
+    submissions = [
         Submission(
             documents[key].id,
             wanted[key].name,
@@ -163,35 +171,10 @@ def submit_documents(
         )
         for key, outcome in outcomes.items()
     ]
-
-
-def enqueue(
-    celery: Celery,
-    redis: "Redis",
-    dataset_id: UUID,
-    submissions: Sequence[Submission],
-    guard_seconds: int = 600,
-) -> None:
-    """Announce committed submissions to the workers; small documents share a message.
-
-    Raises:
-        ServiceUnavailable: (transient) the broker does not answer; the rows
-            stay ``waiting``, and submitting the same again announces them.
-    """
     work = [one for one in submissions if one.will_be_indexed]
-    guard.acquire(redis, [(one.document_id, one.version) for one in work], guard_seconds)
-    try:
-        with celery.producer_or_acquire() as producer:
-            for group in grouped((one.document_id, one.size_bytes) for one in work):
-                celery.send_task(
-                    DOCUMENT_INDEXING.name,
-                    args=[str(dataset_id), [str(document_id) for document_id in group]],
-                    producer=producer,
-                )
-    except (BrokerError, RedisError) as error:
-        raise ServiceUnavailable(
-            f"the broker does not answer ({error}): the documents wait; submit them again"
-        ) from error
+    sizes = [(one.document_id, one.size_bytes) for one in work]
+    announce(session, dataset_id, sizes, celery=celery, tenant_id=dataset.tenant_id)
+    return submissions
 
 
 def source_key(key: str) -> str:
@@ -240,17 +223,20 @@ def _outcome(stored: _Stored | None, file: StoredFile) -> Outcome:
 
 def _refused_by_guards(
     redis: "Redis",
-    stored: dict[str, _Stored],
+    documents: dict[str, Document],
     outcomes: dict[str, Outcome],
     guard_seconds: int,
 ) -> dict[str, Outcome]:
-    changed = {
-        key: stored[key].document for key, outcome in outcomes.items() if outcome is Outcome.CHANGED
-    }
-    versions = [(document.id, document.index_version + 1) for document in changed.values()]
+    versions = [
+        (documents[key].id, documents[key].index_version + (outcome is Outcome.CHANGED))
+        for key, outcome in outcomes.items()
+        if outcome is not Outcome.UNCHANGED
+    ]
     free = guard.acquire(redis, versions, guard_seconds)
     return {
-        key: Outcome.IN_PROGRESS for key, document in changed.items() if document.id not in free
+        key: Outcome.IN_PROGRESS
+        for key, outcome in outcomes.items()
+        if outcome is Outcome.CHANGED and documents[key].id not in free
     }
 
 
@@ -277,6 +263,7 @@ def _start_version(document: Document) -> None:
     # A worker that still has the version before loses its lease, and writes nothing more.
     document.lease_token += 1
     document.lease_expires_at = None
+    document.lease_owner = None
     _to_waiting(document)
 
 
@@ -289,5 +276,6 @@ def _start_again(document: Document) -> None:
 def _to_waiting(document: Document) -> None:
     document.indexing_status = DocumentStatus.WAITING
     document.attempts = 0
+    document.deaths = 0
     document.error = None
     document.stopped_at = None

@@ -97,7 +97,7 @@ def test_two_apps_with_two_databases_live_in_one_process(
     assert database(first) != database(second)
     assert database(second) == load_settings().database.url.database
     assert first.extensions["celery"] is not second.extensions["celery"]
-    assert first.extensions["celery"].Task.flask_app is first
+    assert first.extensions["celery"].flask_app is first
     for app in (first, second):
         with app.app_context():
             db.engine.dispose()

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -132,7 +133,7 @@ def test_a_renewal_prolongs_a_release_frees(engine: Engine, row_id: UUID) -> Non
     with Session(engine) as session, session.begin():
         taken = claim(session, Document, row_id, 5)
     assert taken is not None
-    longer = lease.Lease(taken.model, taken.row_id, taken.token, taken.attempt, 500)
+    longer = replace(taken, seconds=500)
 
     with Session(engine) as session, session.begin():
         renew(session, longer, error="half way")

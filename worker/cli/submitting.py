@@ -12,7 +12,6 @@ from shared.models import db
 from shared.settings import Settings
 from shared.submitting.dataset import (
     Submission,
-    enqueue,
     ensure_dataset,
     ensure_tenant,
     submit_documents,
@@ -44,7 +43,7 @@ def submit_files(
         The submissions, and the names of files that could not be read with their reasons.
 
     Raises:
-        ServiceUnavailable: the storage cannot be written, or the broker does not answer.
+        ServiceUnavailable: the storage cannot be written.
     """
     submissions: list[Submission] = []
     unreadable: list[tuple[str, str]] = []
@@ -80,6 +79,11 @@ def _submitted(dataset_id: UUID, stored: list[tuple[str, StoredFile]]) -> list[S
     settings: Settings = current_app.extensions["settings"]
     guard_seconds = settings.indexing.indexing_guard_seconds
     with Session(db.engine) as session, session.begin():
-        submissions = submit_documents(session, redis, dataset_id, stored, guard_seconds)
-    enqueue(current_app.extensions["celery"], redis, dataset_id, submissions, guard_seconds)
-    return submissions
+        return submit_documents(
+            session,
+            redis,
+            dataset_id,
+            stored,
+            guard_seconds,
+            celery=current_app.extensions["celery"],
+        )

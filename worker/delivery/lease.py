@@ -5,12 +5,15 @@ conditional on it. All times are the database's clock. Source of the idea:
 M. Kleppmann, "How to do distributed locking", 2016 (fencing tokens).
 """
 
+import os
+import platform
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Table, Update, bindparam, func, inspect, or_, update
+from sqlalchemy import ColumnElement, Integer, Table, Update, bindparam, func, inspect, or_, update
+from sqlalchemy import cast as sql_cast
 from sqlalchemy.orm import Session
 
 from shared.errors import LeaseLost
@@ -31,8 +34,30 @@ class Lease:
     model: type[Leased]
     row_id: UUID
     token: int
+    #: Which pick-up this is, from 1.
     attempt: int
+    #: How many earlier ones ended without a word: the worker died, froze or lost the database.
+    deaths: int
     seconds: float
+
+
+class _Node:
+    name = platform.node()
+
+
+def name_node(name: str) -> None:
+    """Say under which node name this process and its children hold leases; before any fork."""
+    _Node.name = name
+
+
+def owner() -> str:
+    """This process as the holder of leases: ``node/pid``."""
+    return owner_of(os.getpid())
+
+
+def owner_of(pid: int) -> str:
+    """A process of this node as the holder of leases."""
+    return f"{_Node.name}/{pid}"[-255:]
 
 
 def claim(
@@ -56,10 +81,12 @@ def claim(
     Returns:
         The lease, or ``None`` when the row is gone, held or not claimable.
     """
-    statement = _claim(_table(model), conditions, _kinds(values))
-    parameters = {"row_id_": row_id, "seconds_": seconds, **_plain(values)}
+    statement = _claim(table_of(model), conditions, _kinds(values))
+    parameters = {"row_id_": row_id, "seconds_": seconds, "owner_": owner(), **_plain(values)}
     row = session.connection().execute(statement, parameters).one_or_none()
-    return Lease(model, row_id, row.lease_token, row.attempts, seconds) if row else None
+    if row is None:
+        return None
+    return Lease(model, row_id, row.lease_token, row.attempts, row.deaths, seconds)
 
 
 def renew(session: Session, lease: Lease, **values: Any) -> None:
@@ -77,11 +104,11 @@ def release(session: Session, lease: Lease, **values: Any) -> None:
     Raises:
         LeaseLost: another worker has claimed the row since, or it is gone.
     """
-    _write(session, lease, lease_expires_at=None, **values)
+    _write(session, lease, lease_expires_at=None, lease_owner=None, **values)
 
 
 def _write(session: Session, lease: Lease, **values: Any) -> None:
-    table = _table(lease.model)
+    table = table_of(lease.model)
     statement = _fenced(table, _kinds(values))
     parameters = {"row_id_": lease.row_id, "token_": lease.token, **_plain(values)}
     if session.connection().execute(statement, parameters).one_or_none() is None:
@@ -128,10 +155,13 @@ def _claim(table: Table, conditions: tuple[ColumnElement[bool], ...], kinds: _Ki
         .values(
             lease_token=table.c.lease_token + 1,
             lease_expires_at=func.statement_timestamp() + _seconds(bindparam("seconds_")),
+            lease_owner=bindparam("owner_"),
             attempts=table.c.attempts + 1,
+            # Nobody gave it back: whoever had it is dead, or as good as dead.
+            deaths=table.c.deaths + sql_cast(table.c.lease_expires_at.is_not(None), Integer),
             **_assigned(kinds),
         )
-        .returning(table.c.lease_token, table.c.attempts)
+        .returning(table.c.lease_token, table.c.attempts, table.c.deaths)
     )
 
 
@@ -145,5 +175,6 @@ def _fenced(table: Table, kinds: _Kinds) -> Update:
     )
 
 
-def _table(model: type[Leased]) -> Table:
+def table_of(model: type[Leased]) -> Table:
+    """The table of a leased model."""
     return cast("Table", inspect(model).local_table)

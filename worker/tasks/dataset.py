@@ -1,13 +1,42 @@
 """The dataset queue's tasks."""
 
-from functools import partial
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from celery import shared_task
+from sqlalchemy.orm import Session
 
 from shared.contract import DOCUMENT_INDEXING
+from shared.errors import RagWorkerError
+from shared.queueing.task import FlaskTask
 
 
-@shared_task(name=DOCUMENT_INDEXING.name)
+class DocumentsTask(FlaskTask):
+    """A task about documents of a dataset: what becomes of its message shows in their rows."""
+
+    abstract = True
+
+    def abandon(
+        self, reason: RagWorkerError, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> None:
+        """End the documents as ``error``, with the reason."""
+        from worker.services.dataset.giving_up import give_up_documents
+        from worker.services.dataset.messages import parse_message
+        from worker.wiring import indexing_needs
+
+        if message := parse_message(args, kwargs):
+            give_up_documents(*message, indexing_needs(), str(reason))
+
+    def revive(self, session: Session, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Let the documents wait again."""
+        from worker.services.dataset.giving_up import revive_documents
+        from worker.services.dataset.messages import parse_message
+
+        if message := parse_message(args, kwargs):
+            revive_documents(session, *message)
+
+
+@shared_task(name=DOCUMENT_INDEXING.name, base=DocumentsTask)
 def document_indexing_task(dataset_id: str, document_ids: list[str]) -> None:
     """Index documents of a dataset; what is more than a few small ones goes to other workers."""
     from worker.services.dataset.groups import index_documents
@@ -15,5 +44,4 @@ def document_indexing_task(dataset_id: str, document_ids: list[str]) -> None:
     from worker.wiring import indexing_needs
 
     dataset, documents = parse_ids(dataset_id, document_ids)
-    send = partial(document_indexing_task.delay, dataset_id)
-    index_documents(dataset, documents, indexing_needs(), send)
+    index_documents(dataset, documents, indexing_needs())

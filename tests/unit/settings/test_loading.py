@@ -22,7 +22,7 @@ def refusal(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> str:
         ("DB_PORT", "70000", "65535"),
         ("LOG_LEVEL", "LOUD", "'WARNING'"),
         ("DEBUG", "perhaps", "boolean"),
-        ("INDEXING_LEASE_SECONDS", "1", "greater than or equal to 5"),
+        ("INDEXING_GUARD_SECONDS", "1", "greater than or equal to 5"),
         ("REDIS_SENTINELS", "a:26379/0", "host:port,host:port"),
         ("REDIS_SSL_CERT_REQS", "maybe", "'required'"),
     ],
@@ -156,4 +156,4 @@ def test_what_a_database_uri_says_itself_wins(monkeypatch: pytest.MonkeyPatch) -
     arguments = load_settings().database.engine_options["connect_args"]
 
     assert "connect_timeout" not in arguments
-    assert arguments["options"] == "-c timezone=UTC -csearch_path=rag"
+    assert arguments["options"] == "-c timezone=UTC -c statement_timeout=600s -csearch_path=rag"

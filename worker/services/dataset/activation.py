@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from shared.errors import Superseded
+from shared.errors import ParserDied, ShuttingDown, Superseded
 from shared.models import Dataset, DocumentSegment, DocumentStatus
 from shared.models.document_status import require_transition
 from worker.delivery.lease import Ago, release, renew
@@ -106,6 +107,7 @@ def complete(
         active_version=job.version,
         error=None,
         attempts=0,
+        deaths=0,
         completed_at=Ago(),
         indexing_latency=stages.seconds,
         word_count=totals.words,
@@ -138,6 +140,7 @@ def fail(needs: IndexingNeeds, job: Job, reason: str) -> None:
                 indexing_status=DocumentStatus.ERROR,
                 error=clean(reason),
                 attempts=0,
+                deaths=0,
                 stopped_at=Ago(),
                 completed_segments=left,
                 total_segments=left,
@@ -147,19 +150,21 @@ def fail(needs: IndexingNeeds, job: Job, reason: str) -> None:
     needs.progress.publish(job.document_id, status=DocumentStatus.ERROR, error=reason)
 
 
-def hand_back(needs: IndexingNeeds, job: Job, reason: str) -> None:
+def hand_back(needs: IndexingNeeds, job: Job, reason: Exception) -> None:
     """Free the document for the next delivery; ``error`` says what stopped this attempt.
 
     Raises:
         LeaseLost: another worker has it already.
     """
+    values: dict[str, Any] = {
+        "error": f"attempt {job.lease.attempt} failed and will be repeated: {reason}"
+    }
+    if isinstance(reason, ShuttingDown):  # no fault of the document's
+        values = {"attempts": job.lease.attempt - 1}
+    elif isinstance(reason, ParserDied):  # as if it had been the worker's own process
+        values |= {"deaths": job.lease.deaths + 1}
     with needs.sessions.begin() as session:
-        release(
-            session,
-            job.lease,
-            indexing_status=DocumentStatus.WAITING,
-            error=f"attempt {job.lease.attempt} failed and will be repeated: {reason}",
-        )
+        release(session, job.lease, indexing_status=DocumentStatus.WAITING, **values)
 
 
 def _delete_other_versions(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from shared.errors import AttemptsExhausted, LeaseHeld, SubjectGone
@@ -60,8 +60,7 @@ def claim_document(
 
     Raises:
         SubjectGone: (superseded) the document was deleted.
-        LeaseHeld: (transient) another worker has it; ``retry_after_seconds`` is
-            when its lease runs out, should it be dead.
+        LeaseHeld: (superseded) another worker has it.
     """
     lease = claim(
         session,
@@ -84,12 +83,16 @@ def claim_document(
     return job
 
 
-def require_attempts_left(job: Job, max_attempts: int) -> None:
+def require_attempts_left(job: Job, max_attempts: int, max_deaths: int) -> None:
     """Check how often this version was picked up, after the claim is committed.
 
     Raises:
-        AttemptsExhausted: (permanent) more than ``max_attempts`` times.
+        AttemptsExhausted: (permanent) more than ``max_attempts`` times, or
+            ``max_deaths`` workers died on it.
     """
+    if job.lease.deaths >= max_deaths:
+        last = f" ({job.last_error})" if job.last_error else ""
+        raise AttemptsExhausted(f"the worker died {job.lease.deaths} times on this document{last}")
     if job.lease.attempt > max_attempts:
         last = job.last_error or "the worker that had it died or was interrupted"
         raise AttemptsExhausted(
@@ -103,16 +106,14 @@ def _explain_refusal(session: Session, document_id: UUID, dataset_id: UUID) -> N
         select(
             Document.indexing_status,
             Document.is_paused,
-            func.extract("epoch", Document.lease_expires_at - func.now()).label("held_seconds"),
+            Document.lease_owner,
+            Document.lease_expires_at,
         ).where(Document.id == document_id, Document.dataset_id == dataset_id)
     ).one_or_none()
     if row is None:
         raise SubjectGone(f"dataset {dataset_id} has no document {document_id} (any more)")
-    if row.indexing_status in _CLAIMABLE and not row.is_paused and row.held_seconds is not None:
-        raise LeaseHeld(
-            f"document {document_id} is being indexed by another worker",
-            retry_after_seconds=max(float(row.held_seconds), 0) + 1,
-        )
+    if row.indexing_status in _CLAIMABLE and not row.is_paused and row.lease_expires_at is not None:
+        raise LeaseHeld(f"document {document_id} is being indexed by {row.lease_owner}")
 
 
 _JOB = (

@@ -1,46 +1,47 @@
 """A message about several documents: each ends for itself, none holds up or fails another."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy import select
 
-from shared.errors import Superseded
+from shared.contract import DOCUMENT_INDEXING
+from shared.errors import RagWorkerError, ShuttingDown, Superseded
 from shared.models import Document, UploadFile
 from shared.queueing.outage import RETRYABLE
+from shared.queueing.task import backoff_seconds
 from shared.submitting.grouping import grouped
+from worker.delivery import dead_letters, runs
+from worker.delivery.execution import deserves_burial
 from worker.services.dataset.indexing import index_document
 from worker.services.dataset.needs import IndexingNeeds
 
 logger = logging.getLogger(__name__)
 
-Send = Callable[[list[str]], object]
 
+def index_documents(dataset_id: UUID, documents: Sequence[UUID], needs: IndexingNeeds) -> None:
+    """Index a document, or the first group of several small ones; the others go out again.
 
-def index_documents(
-    dataset_id: UUID, documents: Sequence[UUID], needs: IndexingNeeds, send: Send
-) -> None:
-    """Index a document, or the first group of several small ones.
-
-    Args:
-        dataset_id: theirs.
-        documents: at least one.
-        needs: what a run takes.
-        send: publishes a message about other documents: what is too much for this
-            one, and documents to be tried again.
+    A group whose worker died goes out again one by one: what killed it is
+    then known by its own message.
 
     Raises:
         RagWorkerError: what ``index_document`` raises, for a document alone.
     """
-    first, *others = [list(documents)] if len(documents) == 1 else _groups(documents, needs)
-    for other in others:
-        send([str(document_id) for document_id in other])
-    if len(first) == 1:
-        index_document(first[0], dataset_id, needs)
+    if len(documents) == 1:
+        index_document(documents[0], dataset_id, needs)
         return
+    run = runs.current()
+    if run is not None and run.is_again:
+        _send_one_by_one(documents, needs)
+        return
+    first, *others = _groups(documents, needs)
+    if others:
+        _send([one for other in others for one in other], needs)
     for document_id in first:
-        _index_one_of_several(document_id, dataset_id, needs, send)
+        runs.begin_part()
+        _index_one_of_several(document_id, dataset_id, needs)
 
 
 def _groups(documents: Sequence[UUID], needs: IndexingNeeds) -> list[list[UUID]]:
@@ -55,13 +56,13 @@ def _groups(documents: Sequence[UUID], needs: IndexingNeeds) -> list[list[UUID]]
     return list(grouped((document_id, sizes.get(document_id, 0)) for document_id in documents))
 
 
-def _index_one_of_several(
-    document_id: UUID, dataset_id: UUID, needs: IndexingNeeds, send: Send
-) -> None:
+def _index_one_of_several(document_id: UUID, dataset_id: UUID, needs: IndexingNeeds) -> None:
     try:
         index_document(document_id, dataset_id, needs)
     except Superseded as reason:
         logger.info("%s", reason, extra={"action": "indexing.superseded"})
+    except ShuttingDown:
+        raise  # the message goes back whole: what is done by then is passed over
     except RETRYABLE as error:
         logger.info(
             "document %s will be tried again: %s",
@@ -69,7 +70,35 @@ def _index_one_of_several(
             error,
             extra={"action": "indexing.sent_again"},
         )
-        send([str(document_id)])  # alone: then it waits and is counted as any retry
-    except Exception:
+        _send([document_id], needs, delay_seconds=backoff_seconds(0))
+    except RagWorkerError as error:
         # Its row says why it ended; the others go on.
-        logger.exception("document %s failed", document_id, extra={"action": "indexing.failed"})
+        logger.warning("document %s: %s", document_id, error, extra={"action": "indexing.failed"})
+        if deserves_burial(error):
+            _bury(document_id, dataset_id, needs, error)
+
+
+def _send(documents: Sequence[UUID], needs: IndexingNeeds, delay_seconds: float = 0.0) -> None:
+    with needs.sessions.begin() as session:
+        needs.announce(session, documents, delay_seconds=delay_seconds)
+
+
+def _send_one_by_one(documents: Sequence[UUID], needs: IndexingNeeds) -> None:
+    with needs.sessions.begin() as session:
+        for document_id in documents:
+            needs.announce(session, [document_id])
+
+
+def _bury(document_id: UUID, dataset_id: UUID, needs: IndexingNeeds, error: RagWorkerError) -> None:
+    with needs.sessions.begin() as session:
+        tenant_id = session.scalar(select(Document.tenant_id).where(Document.id == document_id))
+        if tenant_id is not None:
+            dead_letters.bury(
+                session,
+                DOCUMENT_INDEXING.name,
+                DOCUMENT_INDEXING.queue,
+                [str(dataset_id), [str(document_id)]],
+                error,
+                tenant_id=tenant_id,
+                attempts=1,
+            )

@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import islice
 from uuid import UUID
 
-from shared.errors import EmptyFile, LimitExceeded, Permanent, Superseded
+from shared.errors import EmptyFile, LimitExceeded, Permanent, Superseded, UnexpectedFailure
 from shared.models import DocumentStatus
 from shared.queueing.outage import RETRYABLE, SERVER_LOST
+from worker.delivery import runs
 from worker.providers.embedder import Embedder
 from worker.providers.parser import Block
 from worker.services.dataset import activation
@@ -33,15 +35,17 @@ def index_document(document_id: UUID, dataset_id: UUID, needs: IndexingNeeds) ->
     Raises:
         SubjectGone: (superseded) the document was deleted, or is not of this dataset.
         LeaseLost: (superseded) another worker took it over.
-        LeaseHeld: (transient) another worker has it now.
+        LeaseHeld: (superseded) another worker has it now.
         UnreadableFile: (permanent) and its kin; written to the row's ``error``.
+        UnexpectedFailure: (permanent) a defect; likewise.
     """
     with needs.sessions.begin() as session:
         job = claim_document(session, document_id, dataset_id, needs.lease_seconds)
     if job is None:
         return Totals()
     try:
-        return _run(job, needs)
+        with needs.heartbeat.keep(job.lease):
+            return runs.part(partial(_run, job, needs))
     except Superseded:
         raise
     except RETRYABLE as error:
@@ -52,14 +56,16 @@ def index_document(document_id: UUID, dataset_id: UUID, needs: IndexingNeeds) ->
         raise
     except Exception as error:
         # A defect, ours or a library's: another attempt would meet it again.
-        activation.fail(needs, job, f"unexpected {type(error).__name__}: {error}")
-        raise
+        reason = f"unexpected {type(error).__name__}: {error}"
+        activation.fail(needs, job, reason)
+        raise UnexpectedFailure(reason) from error
     finally:
         needs.guard.release(job.document_id, job.version)
 
 
 def _run(job: Job, needs: IndexingNeeds) -> Totals:
-    require_attempts_left(job, needs.max_attempts)
+    runs.checkpoint()
+    require_attempts_left(job, needs.max_attempts, needs.max_deaths)
     activation.forget_earlier_attempts(needs, job)
     stages, totals = Stages(), Totals()
     embedder = _embedder(job, needs)
@@ -71,6 +77,7 @@ def _run(job: Job, needs: IndexingNeeds) -> Totals:
         if not batch:
             raise EmptyFile(f"{job.name} holds no text: upload a file with text in it")
         while batch:
+            runs.checkpoint()
             stages.reach(DocumentStatus.INDEXING)
             embedded = embed_passages(batch, job.rule, embedder, lookup)
             _require_room(job, needs, totals.segments + len(embedded))
@@ -141,7 +148,7 @@ def _report(
 
 def _hand_back(job: Job, needs: IndexingNeeds, reason: Exception) -> None:
     try:
-        activation.hand_back(needs, job, str(reason))
+        activation.hand_back(needs, job, reason)
     except Superseded as superseded:
         logger.info("%s", superseded, extra={"action": "indexing.superseded"})
     except SERVER_LOST as lost:

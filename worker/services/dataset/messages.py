@@ -1,6 +1,8 @@
 """What a message may say."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 from shared.errors import InvalidRequest
@@ -19,6 +21,15 @@ def parse_ids(dataset_id: str, document_ids: Sequence[str]) -> tuple[UUID, list[
     return _parse("dataset_id", dataset_id), list(
         dict.fromkeys(_parse("document_ids", one) for one in document_ids)
     )
+
+
+def parse_message(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[UUID, list[UUID]] | None:
+    """The ids of a message as it was sent; ``None`` when they are no ids."""
+    try:
+        bound = inspect.signature(parse_ids).bind(*args, **kwargs)
+        return parse_ids(*bound.args, **bound.kwargs)
+    except (TypeError, InvalidRequest):
+        return None
 
 
 def _parse(what: str, value: str) -> UUID:

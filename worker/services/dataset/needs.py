@@ -1,11 +1,14 @@
 """What an indexing run takes: collaborators as protocols, sizes as numbers."""
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
 from uuid import UUID
 
 from sqlalchemy.orm import Session, sessionmaker
 
+from worker.delivery.lease import Lease
 from worker.providers.embedder import Embedder
 from worker.providers.parser import Parser
 from worker.services.dataset.extracting import Limits
@@ -45,6 +48,22 @@ class Guard(Protocol):
         """Take it away, if it is still this version's."""
 
 
+class Heartbeat(Protocol):
+    """What keeps a lease alive."""
+
+    def keep(self, lease: Lease) -> AbstractContextManager[None]:
+        """Renew the lease while the block runs; end the task when it is lost."""
+
+
+class Announce(Protocol):
+    """The way of documents back into the queue."""
+
+    def __call__(
+        self, session: Session, ids: Sequence[UUID], *, delay_seconds: float = 0.0
+    ) -> None:
+        """Announce documents that wait, when the session's transaction commits."""
+
+
 class Progress(Protocol):
     """Where live displays read."""
 
@@ -61,6 +80,7 @@ class IndexingNeeds:
         max_segments: the most one document may become.
         lease_seconds: life of the lease; renewed with each batch.
         max_attempts: pick-ups of one version before the document ends.
+        max_deaths: workers that may die on it before it ends.
     """
 
     sessions: sessionmaker[Session]
@@ -75,3 +95,6 @@ class IndexingNeeds:
     max_segments: int
     lease_seconds: float
     max_attempts: int
+    max_deaths: int
+    heartbeat: Heartbeat
+    announce: Announce

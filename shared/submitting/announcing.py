@@ -1,0 +1,55 @@
+"""Tells the workers of documents that wait, by way of the outbox."""
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from celery import Celery
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from shared.contract import DOCUMENT_INDEXING
+from shared.queueing import outbox
+from shared.submitting.grouping import grouped
+
+_ANNOUNCED = text("""
+    UPDATE documents SET message_id = announced.message_id, queued_at = statement_timestamp()
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:message_ids AS uuid[])) AS announced(id, message_id)
+    WHERE documents.id = announced.id
+""")
+
+
+def announce(
+    session: Session,
+    dataset_id: UUID,
+    sizes: Iterable[tuple[UUID, int]],
+    *,
+    celery: Celery | None = None,
+    tenant_id: UUID | None = None,
+    delay_seconds: float = 0.0,
+) -> None:
+    """Announce documents, if and when the caller's transaction commits; small ones share a message.
+
+    Args:
+        session: the caller's.
+        dataset_id: the documents'.
+        sizes: documents that wait, each with its size in bytes.
+        celery: publishes right after the commit; without it a worker's relay does.
+        tenant_id: whose they are; the dataset's, when unset.
+        delay_seconds: not before this from now.
+    """
+    announced: dict[str, str] = {}
+    for group in grouped(sizes):
+        ids = [str(document_id) for document_id in group]
+        message_id = outbox.write(
+            session,
+            DOCUMENT_INDEXING.name,
+            [str(dataset_id), ids],
+            celery=celery,
+            tenant_id=tenant_id,
+            delay_seconds=delay_seconds,
+        )
+        announced |= dict.fromkeys(ids, str(message_id))
+    if announced:
+        session.flush()
+        values = {"ids": list(announced), "message_ids": list(announced.values())}
+        session.connection().execute(_ANNOUNCED, values)

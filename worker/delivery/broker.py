@@ -1,0 +1,59 @@
+"""What the relay and the sweeper ask the Redis broker beside publishing."""
+
+import json
+from typing import Any, cast
+
+from kombu import Connection
+from redis import Redis
+
+#: Set once; missing, the broker has lost everything it was given.
+EPOCH_KEY = "rag-worker:broker:epoch"
+_PAGE = 1000
+
+
+def backlog(connection: Connection, queue: str) -> int:
+    """How many messages wait in a queue, all priorities together."""
+    pipeline = _client(connection).pipeline(transaction=False)
+    for key in _keys(connection, queue):
+        pipeline.llen(key)
+    return sum(pipeline.execute())
+
+
+def message_ids(connection: Connection, queue: str) -> set[str]:
+    """The ids of the messages that wait in a queue; those a worker took are not among them."""
+    client, found = _client(connection), set()
+    for key in _keys(connection, queue):
+        start = 0
+        while page := cast("list[bytes]", client.lrange(key, start, start + _PAGE - 1)):
+            found |= {_id(message) for message in page}
+            start += _PAGE
+    return found
+
+
+def remembers(connection: Connection) -> bool:
+    """Whether the broker still has what it was given since ``remember``."""
+    return bool(_client(connection).exists(EPOCH_KEY))
+
+
+def remember(connection: Connection) -> None:
+    """Leave the mark that a broker which loses everything loses too."""
+    _client(connection).set(EPOCH_KEY, "1")
+
+
+def _id(message: bytes) -> str:
+    return str(json.loads(message).get("headers", {}).get("id"))
+
+
+def _client(connection: Connection) -> "Redis":
+    channel: Any = connection.default_channel
+    return cast("Redis", channel.client)
+
+
+def _keys(connection: Connection, queue: str) -> list[str]:
+    channel: Any = connection.default_channel
+    prefix = getattr(channel, "global_keyprefix", "")
+    # The transport's own client adds the prefix to what it sends.
+    return [
+        str(channel._q_for_pri(queue, step)).removeprefix(prefix)  # noqa: SLF001 - kombu names no other way
+        for step in channel.priority_steps
+    ]

@@ -1,0 +1,158 @@
+"""The kill switch: a running system holds or skips tasks by name, tenant or id.
+
+Rules are rows. The relay does not publish what is held; a worker that finds a
+held message in its hands puts it back. Each process reads the rules at most once
+a second, so a rule works within about that time, without a deploy.
+"""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Engine, delete, func, insert, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from shared.errors import InvalidRequest, NotFound
+from shared.models import TaskSwitch
+
+logger = logging.getLogger(__name__)
+
+_KNOWN_FOR_SECONDS = 1.0
+
+
+class Action(StrEnum):
+    """What a rule does to what it matches."""
+
+    HOLD = "hold"  #: waits in the outbox until the rule is released
+    SKIP = "skip"  #: ends as a dead letter, without running
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule; what is ``None`` matches everything."""
+
+    id: UUID
+    action: Action
+    task: str | None
+    tenant_id: UUID | None
+    subject_id: UUID | None
+    reason: str
+
+    def __str__(self) -> str:
+        parts = {"task": self.task, "tenant": self.tenant_id, "id": self.subject_id}
+        what = ", ".join(f"{name} {value}" for name, value in parts.items() if value is not None)
+        return f"{self.action} {what or 'everything'}" + (
+            f" ({self.reason})" if self.reason else ""
+        )
+
+    def matches(self, task: str, tenant_id: str | None, ids: "frozenset[str]") -> bool:
+        """Whether a message with this task, tenant and ids falls under the rule."""
+        return (
+            (self.task is None or task == self.task or task.endswith("." + self.task))
+            and (self.tenant_id is None or str(self.tenant_id) == tenant_id)
+            and (self.subject_id is None or str(self.subject_id) in ids)
+        )
+
+
+class Switches:
+    """The rules as this process knows them.
+
+    Args:
+        engine: the database.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._rules: tuple[Rule, ...] = ()
+        self._read_at = -_KNOWN_FOR_SECONDS
+
+    def matching(
+        self,
+        task: str,
+        tenant_id: str | None,
+        message_id: str | None,
+        args: Sequence[Any] | None,
+        kwargs: Mapping[str, Any] | None,
+    ) -> Rule | None:
+        """The rule a message falls under; a hold wins over a skip."""
+        rules = self._known()
+        if not rules:
+            return None
+        ids = frozenset(_ids([message_id, args, kwargs]))
+        found = [rule for rule in rules if rule.matches(task, tenant_id, ids)]
+        return min(found, key=lambda rule: rule.action, default=None)
+
+    def _known(self) -> tuple[Rule, ...]:
+        if time.monotonic() - self._read_at >= _KNOWN_FOR_SECONDS:
+            self._read_at = time.monotonic()
+            try:
+                with Session(self._engine) as session:
+                    self._rules = tuple(rules(session))
+            except SQLAlchemyError as error:
+                logger.warning("rules not read: %s", error, extra={"action": "switch.not_read"})
+        return self._rules
+
+
+def _ids(value: Any) -> "list[str]":
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return [found for one in value for found in _ids(one)]
+    return [] if value is None else [str(value)]
+
+
+def rules(session: Session) -> list[Rule]:
+    """Every rule, oldest first."""
+    rows = session.scalars(select(TaskSwitch).order_by(TaskSwitch.created_at))
+    return [
+        Rule(row.id, Action(row.action), row.task, row.tenant_id, row.subject_id, row.reason)
+        for row in rows
+    ]
+
+
+def switch(
+    session: Session,
+    action: Action,
+    *,
+    task: str | None = None,
+    tenant_id: UUID | None = None,
+    subject_id: UUID | None = None,
+    reason: str = "",
+) -> UUID:
+    """Hold or skip what matches, from the caller's commit on.
+
+    Raises:
+        InvalidRequest: nothing is named: a rule for everything is asked for by ``task="*"``.
+    """
+    if task is None and tenant_id is None and subject_id is None:
+        raise InvalidRequest("name a task, a tenant or an id; task '*' means all tasks")
+    values = {
+        "action": action.value,
+        "task": None if task == "*" else task,
+        "tenant_id": tenant_id,
+        "subject_id": subject_id,
+        "reason": reason,
+    }
+    made: UUID = session.execute(
+        insert(TaskSwitch).values(values).returning(TaskSwitch.id)
+    ).scalar_one()
+    return made
+
+
+def release(session: Session, rule_id: UUID) -> None:
+    """Take a rule back, from the caller's commit on; what it held goes out.
+
+    Raises:
+        NotFound: there is no such rule.
+    """
+    gone = session.execute(
+        delete(TaskSwitch).where(TaskSwitch.id == rule_id).returning(TaskSwitch.id)
+    ).one_or_none()
+    if gone is None:
+        raise NotFound(f"there is no rule {rule_id}: see `rag-worker switches list`")
+    session.execute(select(func.pg_notify("rag_worker_outbox", "")))

@@ -1,0 +1,13 @@
+"""The ops_trace queue's tasks: here, what keeps the house in order."""
+
+from celery import shared_task
+
+from shared.contract import SWEEP
+
+
+@shared_task(name=SWEEP.name)
+def sweep_task() -> None:
+    """Send out again what got stuck: messages of dead workers, documents without a message."""
+    from worker.wiring import sweep
+
+    sweep()
