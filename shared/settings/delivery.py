@@ -24,6 +24,9 @@ class DeliverySettings(SettingsGroup):
     delivery_stall_seconds: float = Field(
         600, gt=0, description="A task that reports no progress for this long is ended."
     )
+    delivery_unstoppable_seconds: float = Field(
+        15, gt=0, description="A task that does not end when told to costs its process then."
+    )
     delivery_shutdown_grace_seconds: float = Field(
         20, ge=0, description="After SIGTERM, running tasks hand back their work this much later."
     )
@@ -41,4 +44,10 @@ class DeliverySettings(SettingsGroup):
     )
     sweep_seconds: float = Field(
         30, ge=1, description="How often the sweeper looks for what got stuck."
+    )
+    metrics_port: int = Field(
+        0, ge=0, le=65535, description="Where each worker serves Prometheus metrics; 0: nowhere."
+    )
+    metrics_host: str = Field(
+        "127.0.0.1", description="The address for that; 0.0.0.0 is every one of the host."
     )

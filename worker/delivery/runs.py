@@ -18,8 +18,7 @@ from worker.delivery.interruption import Interruptible, interruptible
 
 #: How long a run that was told to end may take to reach a checkpoint by itself.
 PATIENCE_SECONDS = 1.0
-#: How long it may take to notice at all, and then to record its end.
-STUBBORN_SECONDS = 15.0
+#: How long it may take to record its end.
 RECORDING_SECONDS = 60.0
 
 Result = TypeVar("Result")
@@ -32,10 +31,12 @@ class Limits:
     Attributes:
         deadline_seconds: from its start to its end.
         stall_seconds: from one checkpoint to the next.
+        unstoppable_seconds: from the order to end to the end of its process.
     """
 
     deadline_seconds: float
     stall_seconds: float
+    unstoppable_seconds: float = 15.0
 
 
 @dataclass(eq=False)
@@ -120,7 +121,8 @@ class Run:
         waited = time.monotonic() - self._ended_at
         if waited >= PATIENCE_SECONDS and not self.is_noticed and self._flow is not None:
             self._flow.interrupt(self.end)
-        if waited < (RECORDING_SECONDS if self.is_noticed else STUBBORN_SECONDS):
+        most = RECORDING_SECONDS if self.is_noticed else self.limits.unstoppable_seconds
+        if waited < most:
             return None
         self.is_given_up = True
         return self.end

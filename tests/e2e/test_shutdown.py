@@ -1,0 +1,139 @@
+"""A worker that is told to stop finishes or hands back what it has; nothing waits for a timeout."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from uuid import UUID
+
+import pytest
+from flask import Flask
+from redis import Redis
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from shared.models import DocumentStatus, OutboxMessage
+from shared.queueing import outbox
+from tests.e2e.delivery_tasks import BEGUN, ENDED
+from tests.fixtures.application import Reader, Submit
+from tests.fixtures.waiting import eventually
+from tests.fixtures.worker_process import StartWorker
+
+LOADED = ("-I", "tests.e2e.delivery_tasks")
+GRACE = {"DELIVERY_SHUTDOWN_GRACE_SECONDS": "0.5"}
+SECONDS = 60
+#: Far below a lease (60 s) and the broker's visibility timeout (3600 s).
+SOON_SECONDS = 30
+LARGE = b"The lighthouse lamp turns once in twelve seconds, whatever the weather. " * 8000
+Send = Callable[[str, int], UUID]
+
+
+@pytest.fixture
+def redis(app: Flask) -> Redis:
+    client: Redis = app.extensions["redis"]
+    return client
+
+
+@pytest.fixture
+def send(app: Flask, session: Session) -> Send:
+    def write(name: str, steps: int) -> UUID:
+        celery = app.extensions["celery"]
+        message_id = outbox.write(session, "tests.steps", [name, steps], celery=celery)
+        session.commit()
+        return message_id
+
+    return write
+
+
+def messages(session: Session) -> list[OutboxMessage]:
+    session.rollback()
+    return list(session.scalars(select(OutboxMessage)))
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent", "solo"])
+def test_what_is_running_after_the_grace_is_handed_back_at_once(
+    pool: str, redis: Redis, session: Session, send: Send, start_worker: StartWorker
+) -> None:
+    worker = start_worker(pool, 1, *LOADED, **GRACE)
+    send("long", 10_000)
+    send("not begun", 1)
+    eventually(lambda: redis.llen(BEGUN) == 1, SECONDS)
+
+    assert worker.terminate(SOON_SECONDS) == 0
+
+    left = messages(session)
+    assert {one.args[0] for one in left} == {"long", "not begun"}
+    assert [(one.lease_expires_at, one.attempts, one.deaths) for one in left] == [(None, 0, 0)] * 2
+
+    start_worker("threads", 2, *LOADED)
+    eventually(lambda: redis.lrange(ENDED, 0, -1) == ["not begun"], SOON_SECONDS)
+    assert redis.lrange(BEGUN, 0, -1).count("long") == 2, "begun again by the next"
+
+
+def test_what_ends_within_the_grace_is_finished(
+    redis: Redis, session: Session, send: Send, start_worker: StartWorker
+) -> None:
+    worker = start_worker("prefork", 1, *LOADED, DELIVERY_SHUTDOWN_GRACE_SECONDS="60")
+    send("short", 40)
+    eventually(lambda: redis.llen(BEGUN) == 1, SECONDS)
+
+    assert worker.terminate(SOON_SECONDS) == 0
+
+    assert redis.lrange(ENDED, 0, -1) == ["short"]
+    assert messages(session) == []
+
+
+def test_a_second_signal_loses_nothing_either(
+    redis: Redis, session: Session, send: Send, start_worker: StartWorker
+) -> None:
+    lease = {"DELIVERY_LEASE_SECONDS": "3", "SWEEP_SECONDS": "1"}
+    worker = start_worker("prefork", 1, *LOADED, DELIVERY_SHUTDOWN_GRACE_SECONDS="60", **lease)
+    send("long", 10_000)
+    eventually(lambda: redis.llen(BEGUN) == 1, SECONDS)
+    worker.process.send_signal(signal.SIGTERM)
+    eventually(lambda: "Warm shutdown" in worker.output(), SECONDS)
+    worker.process.send_signal(signal.SIGTERM)
+    worker.process.send_signal(signal.SIGQUIT)
+    worker.process.wait(SOON_SECONDS)
+
+    (left,) = messages(session)
+    assert left.args[0] == "long"
+    start_worker("threads", 2, *LOADED, **lease)
+    eventually(lambda: redis.lrange(BEGUN, 0, -1).count("long") == 2, SOON_SECONDS)
+
+
+def test_a_document_half_way_goes_back_to_waiting_and_is_completed_by_the_next(
+    submit: Submit, reader: Reader, session: Session, start_worker: StartWorker
+) -> None:
+    worker = start_worker("prefork", 1, INDEXING_BATCH_SEGMENTS="1", **GRACE)
+    (one,) = submit({"large.txt": LARGE}, announce=True)
+    eventually(lambda: reader.document(one.document_id).completed_segments > 0, SECONDS)
+
+    assert worker.terminate(SOON_SECONDS) == 0
+
+    document = reader.document(one.document_id)
+    assert (document.indexing_status, document.attempts) == (DocumentStatus.WAITING, 0)
+    assert document.lease_expires_at is None
+    start_worker("prefork", 1)
+    (document,) = reader.await_end(one.document_id, seconds=SOON_SECONDS)
+    assert document.indexing_status == DocumentStatus.COMPLETED
+
+
+def test_a_killed_child_costs_seconds_not_a_lease(
+    submit: Submit, reader: Reader, start_worker: StartWorker
+) -> None:
+    worker = start_worker("prefork", 1, INDEXING_BATCH_SEGMENTS="1")
+    (one,) = submit({"large.txt": LARGE}, announce=True)
+    eventually(lambda: reader.document(one.document_id).completed_segments > 0, SECONDS)
+    owner = reader.document(one.document_id).lease_owner or ""
+    began = time.monotonic()
+
+    os.kill(int(owner.rpartition("/")[2]), signal.SIGKILL)
+
+    def has_a_new_owner() -> bool:
+        document = reader.document(one.document_id)
+        return document.lease_owner not in {owner, None} and document.deaths == 1
+
+    eventually(has_a_new_owner, SOON_SECONDS)
+    assert time.monotonic() - began < SOON_SECONDS
+    assert worker.process.poll() is None
