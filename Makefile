@@ -5,7 +5,7 @@ DOCS ?=
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint types imports unit format bench
+.PHONY: help setup demo up test lint types imports unit format bench chaos
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -43,6 +43,9 @@ unit: .venv/.complete ## The test suites
 format: .venv/.complete ## Rewrite the code in the house format
 	$(RUN)/ruff format .
 	$(RUN)/ruff check --fix .
+
+chaos: .venv/.complete ## 100 faults while 1,000 documents are indexed, beside the common recipe
+	$(RUN)/python -m tests.chaos.run --documents 1000 --faults 100 --seed 7 --baseline
 
 bench: .venv/.complete ## Ratios against the bare parts and stock settings
 	$(RUN)/python -m benchmarks

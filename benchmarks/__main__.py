@@ -2,6 +2,6 @@
 
 import sys
 
-from benchmarks import indexing, result_backend
+from benchmarks import fairness, indexing, result_backend
 
-sys.exit(max(indexing.main(), result_backend.main()))
+sys.exit(max(indexing.main(), result_backend.main(), fairness.main()))

@@ -35,4 +35,7 @@ DOCUMENT_INDEXING = TaskContract(
 
 SWEEP = TaskContract("worker.tasks.ops_trace.sweep_task", OPS_TRACE_QUEUE, ())
 
-TASKS: tuple[TaskContract, ...] = (DOCUMENT_INDEXING, SWEEP)
+#: Sent to every queue; this one is only where it goes when nobody says.
+PROBE = TaskContract("worker.tasks.ops_trace.probe_task", OPS_TRACE_QUEUE, ())
+
+TASKS: tuple[TaskContract, ...] = (DOCUMENT_INDEXING, SWEEP, PROBE)

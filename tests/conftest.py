@@ -12,8 +12,10 @@ from shared.settings import load_settings
 pytest_plugins = [
     "tests.fixtures.servers",
     "tests.fixtures.application",
+    "tests.fixtures.messages",
     "tests.fixtures.worker_process",
     "tests.fixtures.commands",
+    "tests.fixtures.outbox_rows",
 ]
 
 

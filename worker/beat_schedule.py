@@ -7,9 +7,11 @@ from typing import Any
 from redbeat import RedBeatScheduler
 from redis.exceptions import LockError, RedisError
 
-from shared.contract import OPS_TRACE_QUEUE, SWEEP
+from shared.contract import OPS_TRACE_QUEUE, PROBE, QUEUES, SWEEP
 from shared.queueing.celery_settings import broker_tls
+from shared.queueing.publishing import BROKER_ERRORS
 from shared.settings import Settings
+from worker.delivery.presence import backlog_of
 
 Entry = tuple[str, str, timedelta, str]
 
@@ -20,10 +22,12 @@ ENTRIES: tuple[Entry, ...] = (
     # Results are a convenience, not the truth: they go after CELERY_RESULT_EXPIRES_SECONDS.
     # Under the name of Celery's own entry, which would put it into the default queue once a day.
     ("celery.backend_cleanup", "celery.backend_cleanup", timedelta(hours=1), OPS_TRACE_QUEUE),
+    # A worker on an idle queue proves that it consumes: see ``worker.delivery.nodes``.
+    *((f"probe.{queue}", PROBE.name, timedelta(seconds=30), queue) for queue in QUEUES),
 )
 
 #: A beat that dies frees the schedule after this long.
-LOCK_SECONDS = 30
+LOCK_SECONDS = 15
 
 
 #: How long beat waits before it asks again a Redis that is away.
@@ -33,11 +37,25 @@ logger = logging.getLogger(__name__)
 
 
 class Scheduler(RedBeatScheduler):  # type: ignore[misc]
-    """RedBeat that outlives a Redis that is away, or was emptied.
+    """RedBeat that outlives a Redis that is away, or was emptied, and piles up no probes.
 
     Stock RedBeat ends when its lock is gone; without the lock it would go on
     with the empty schedule it finds.
     """
+
+    def apply_async(self, entry: Any, **kwargs: Any) -> Any:
+        """Send an entry's task; no probe to a queue that holds something to consume."""
+        if entry.task == PROBE.name and self._holds_messages(entry.options["queue"]):
+            return self.reserve(entry)
+        return super().apply_async(entry, **kwargs)
+
+    def _holds_messages(self, queue: str) -> bool:
+        # What expired in a queue that nobody serves stays there: one a period, for ever.
+        try:
+            with self.app.connection_for_write() as connection:
+                return bool(backlog_of(connection, [queue])[queue])
+        except BROKER_ERRORS:
+            return True
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Send what is due; returns the seconds until the next call."""
@@ -81,7 +99,10 @@ def beat_settings(settings: Settings) -> dict[str, Any]:
 
 
 def _entries(settings: Settings) -> list[Entry]:
-    periods = {SWEEP.name: timedelta(seconds=settings.delivery.sweep_seconds)}
+    periods = {
+        SWEEP.name: timedelta(seconds=settings.delivery.sweep_seconds),
+        PROBE.name: timedelta(seconds=settings.presence.probe_seconds),
+    }
     return [(name, task, periods.get(task, period), queue) for name, task, period, queue in ENTRIES]
 
 

@@ -4,6 +4,8 @@ from worker.patches import patch_drivers
 
 patch_drivers()
 
+from celery.signals import worker_init  # noqa: E402 - the patch comes before any connection
+
 from shared.app_factory import create_app  # noqa: E402 - the patch comes before any connection
 from worker.beat_schedule import beat_settings  # noqa: E402
 from worker.delivery.bootstep import install  # noqa: E402
@@ -13,3 +15,9 @@ celery = flask_app.extensions["celery"]
 celery.conf.update(beat_settings(flask_app.extensions["settings"]))
 install(flask_app)
 app = celery
+
+
+@worker_init.connect
+def load_services(**_: object) -> None:
+    """Import them before the pool forks: its processes share the memory, and no import lock."""
+    import worker.wiring  # noqa: F401

@@ -19,7 +19,6 @@ def init_app(app: Flask) -> None:
     settings: Settings = app.extensions["settings"]
     celery: Any = Celery(app.name, task_cls=FlaskTask, set_as_current=False)
     celery.flask_app = app
-    celery.Task.max_retries = settings.delivery.delivery_max_attempts - 1
     celery.config_from_object(celery_settings(settings))
     celery.conf.imports = TASK_MODULES
     celery.set_default()

@@ -7,6 +7,7 @@ from shared.models.document_status import DocumentStatus
 from shared.models.outbox import NO_TENANT, DeadLetter, OutboxMessage, TaskSwitch
 from shared.models.segment import DocumentSegment, SegmentVector
 from shared.models.tenant import Account, Tenant, TenantAccountJoin
+from shared.models.worker_node import WorkerNode
 
 __all__ = [
     "NO_TENANT",
@@ -24,5 +25,6 @@ __all__ = [
     "Tenant",
     "TenantAccountJoin",
     "UploadFile",
+    "WorkerNode",
     "db",
 ]

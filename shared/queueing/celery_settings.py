@@ -56,6 +56,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "outbox_bounds": Bounds(
             settings.delivery.outbox_tenant_cap, settings.delivery.outbox_high_water_mark
         ),
+        "delivery_max_retries": settings.delivery.delivery_max_attempts - 1,
         "enable_utc": True,
         "timezone": "UTC",
     }

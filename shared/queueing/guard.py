@@ -74,6 +74,17 @@ def release(redis: Redis, document_id: UUID, version: int) -> None:
     _evaluate(redis, _RELEASE, document_id, version)
 
 
+def release_all(redis: Redis, versions: Iterable[tuple[UUID, int]]) -> None:
+    """Release the guards of documents at their versions, in one round trip."""
+    pipeline = redis.pipeline(transaction=False)
+    for document_id, version in versions:
+        pipeline.eval(_RELEASE, 1, key(document_id), str(version))
+    try:
+        pipeline.execute()
+    except RedisError as error:
+        logger.warning("guards not released: %s", error, extra={"action": "guard.unavailable"})
+
+
 def _evaluate(redis: Redis, script: str, document_id: UUID, *arguments: int) -> None:
     try:
         redis.eval(script, 1, key(document_id), *map(str, arguments))

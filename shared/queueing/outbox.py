@@ -6,6 +6,7 @@ session writes. After the commit the same process publishes it; what a process
 that died, or a broker that was away, left behind, the relay publishes.
 """
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,8 +14,7 @@ from uuid import UUID, uuid4
 
 from celery import Celery
 from celery.exceptions import QueueNotFound
-from sqlalchemy import Engine, event, func, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import event, func, select
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from shared.contract import QUEUES, TASKS
@@ -24,7 +24,9 @@ from shared.queueing.publishing import Bounds, plain_json, publish_own, wake_rel
 
 logger = logging.getLogger(__name__)
 
+#: What a session remembers.
 _WATCHED, _WRITTEN, _COMMITTED = "outbox.watched", "outbox.written", "outbox.committed"
+_CELERY = "outbox.celery"
 _CONTRACTS = {task.name: task for task in TASKS}
 
 
@@ -74,7 +76,7 @@ def write(
         message.available_at = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, delay_seconds)
     _watch(opened)
     if celery is not None:
-        opened.info["outbox.celery"] = celery
+        opened.info[_CELERY] = celery
     opened.add(message)
     return message.id
 
@@ -85,19 +87,37 @@ def _queue_of(task: str, celery: Celery | None) -> str:
         return contract.queue
     if celery is None:
         return QUEUES[0]
+    declared = getattr(celery.tasks.get(task), "queue", None)
     try:
-        return str(celery.amqp.router.route({}, task)["queue"].name)
+        route = celery.amqp.router.route({"queue": declared} if declared else {}, task)
+        queue = str(route["queue"].name)
     except QueueNotFound as error:
         raise InvalidRequest(f"{task}: {error}; there are: {', '.join(QUEUES)}") from error
+    if queue not in QUEUES:
+        raise InvalidRequest(f"{task}: nobody serves {queue}; there are: {', '.join(QUEUES)}")
+    return queue
 
 
 def _as_json(task: str, value: Any) -> Any:
     try:
-        return plain_json(value)
-    except (TypeError, ValueError) as error:
+        plain = plain_json(value)
+        # What PostgreSQL's jsonb cannot hold must not break the caller's commit.
+        json.dumps(plain, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequest(
             f"{task}: a message carries ids in JSON, this is not: {error}"
         ) from error
+    if _has_nul(plain):
+        raise InvalidRequest(f"{task}: a message carries ids in JSON, without a NUL character")
+    return plain
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_has_nul(one) for pair in value.items() for one in pair)
+    if isinstance(value, list):
+        return any(map(_has_nul, value))
+    return isinstance(value, str) and "\0" in value
 
 
 def _watch(session: Session) -> None:
@@ -154,7 +174,7 @@ def _before_commit(session: Session) -> None:
     if session.in_nested_transaction():
         return
     session.flush()
-    if session.info.get(_WRITTEN) and "outbox.celery" not in session.info:
+    if session.info.get(_WRITTEN) and _CELERY not in session.info:
         wake_relays(session.connection())
 
 
@@ -175,17 +195,16 @@ def _after_transaction_end(session: Session, transaction: SessionTransaction) ->
     # Here and not after the commit: the session's own connection is back in the pool.
     written = session.info.pop(_WRITTEN, None)
     committed = session.info.pop(_COMMITTED, False)
-    celery = session.info.get("outbox.celery")
+    celery = session.info.get(_CELERY)
     if written and committed and celery is not None:
-        _publish(session.get_bind(OutboxMessage).engine, celery, written)
+        _publish(session, celery, written)
 
 
-def _publish(engine: Engine, celery: Celery, ids: list[UUID]) -> None:
+def _publish(session: Session, celery: Celery, ids: list[UUID]) -> None:
     try:
-        with engine.begin() as connection:
+        with session.get_bind(OutboxMessage).engine.begin() as connection:
             publish_own(connection, celery, ids, _bounds(celery))
-    except SQLAlchemyError as error:
-        # It is committed: whatever happens here, the relay will publish it.
+    except Exception as error:  # noqa: BLE001 - it is committed: the caller must not take it for failed
         logger.warning(
             "%s messages wait for the relay: %s",
             len(ids),

@@ -6,7 +6,9 @@ that dies in between publishes twice, which a worker's pick-up notices.
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+import math
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -20,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 #: The PostgreSQL channel that wakes the relays.
 CHANNEL = "rag_worker_outbox"
+#: Try again without a pause: somebody waits for the answer.
+_AT_ONCE = {"interval_start": 0, "interval_step": 0, "interval_max": 0}
 #: What a broker that is away raises at a publish.
 BROKER_ERRORS = (BrokerError, RedisError, OSError)
 
@@ -35,28 +39,40 @@ _OWN = text("""
         WHERE id = ANY(CAST(:ids AS uuid[])) AND published_at IS NULL AND available_at <= now()
         FOR UPDATE SKIP LOCKED
     ),
+    busy AS MATERIALIZED (
+        SELECT queue, tenant_id, count(*) AS messages FROM outbox
+        WHERE published_at IS NOT NULL AND queue IN (SELECT queue FROM own)
+        GROUP BY queue, tenant_id
+    ),
     turns AS (
         SELECT own.*,
-               row_number() OVER (PARTITION BY queue, tenant_id ORDER BY sequence) + (
-                   SELECT count(*) FROM outbox AS busy
-                   WHERE busy.published_at IS NOT NULL
-                     AND busy.queue = own.queue AND busy.tenant_id = own.tenant_id
-               ) AS turn,
-               row_number() OVER (PARTITION BY queue ORDER BY sequence) + (
-                   SELECT count(*) FROM outbox AS busy
-                   WHERE busy.published_at IS NOT NULL AND busy.queue = own.queue
-               ) AS place
+               row_number() OVER (PARTITION BY queue, tenant_id ORDER BY sequence) + coalesce((
+                   SELECT messages FROM busy
+                   WHERE busy.queue = own.queue AND busy.tenant_id = own.tenant_id
+               ), 0) AS turn,
+               row_number() OVER (PARTITION BY queue ORDER BY sequence) AS place
         FROM own
     )
     SELECT id, task, queue, args, kwargs, tenant_id, attempts, turn FROM turns
-    WHERE turn <= :tenant_cap AND place <= :high_water_mark
+    WHERE turn <= :tenant_cap
+      AND place <= :high_water_mark - (
+          SELECT coalesce(sum(messages), 0) FROM busy WHERE busy.queue = turns.queue
+      )
     ORDER BY sequence
 """)
 _MARK = text("""
     UPDATE outbox SET published_at = statement_timestamp()
     WHERE id = ANY(CAST(:ids AS uuid[])) AND published_at IS NULL
 """)
+_POSTPONE = text("""
+    UPDATE outbox
+    SET available_at = statement_timestamp() + interval '60 seconds', error = :error
+    WHERE id = :id
+""")
 _HELD = text("SELECT 1 FROM task_switches LIMIT 1")
+#: A producer that found the broker away leaves its messages to the relays for so long:
+#: each attempt costs its caller seconds.
+_LEFT_TO_RELAYS_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +108,24 @@ def broker_priority(turn: int) -> int:
     return next((step for bound, step in _STEPS if turn <= bound), _LAST_STEP)
 
 
+class _Broker:
+    """What this process's producers know of the broker."""
+
+    avoided_until = -math.inf
+
+
 def publish_own(connection: Connection, celery: Celery, ids: Sequence[UUID], bounds: Bounds) -> int:
     """Publish rows this process has just committed, as far as the bounds allow.
 
     What is left is the relay's, which is woken. While a switch holds or skips
-    anything all is left to the relay: it knows the rules.
+    anything all is left to the relay: it knows the rules. Producers that commit at
+    the same moment do not see each other's messages: together they may pass a bound.
 
     Returns:
         How many were published.
     """
-    if connection.execute(_HELD).one_or_none() is not None:
+    is_away = time.monotonic() < _Broker.avoided_until
+    if is_away or connection.execute(_HELD).one_or_none() is not None:
         wake_relays(connection)
         return 0
     rows = connection.execute(
@@ -112,28 +136,36 @@ def publish_own(connection: Connection, celery: Celery, ids: Sequence[UUID], bou
             "high_water_mark": bounds.high_water_mark,
         },
     )
-    with celery.producer_or_acquire() as producer:
-        sent = publish(connection, celery, producer, [Publishable(*row) for row in rows])
+    messages = [Publishable(*row) for row in rows]
+    sent = 0
+    if messages:
+        with celery.producer_or_acquire() as producer:
+            sent = publish(connection, celery, producer, messages)
+        if not sent:
+            _Broker.avoided_until = time.monotonic() + _LEFT_TO_RELAYS_SECONDS
     if sent < len(ids):
         wake_relays(connection)
     return sent
 
 
 def publish(
-    connection: Connection, celery: Celery, producer: Any, messages: Iterable[Publishable]
+    connection: Connection, celery: Celery, producer: Any, messages: Sequence[Publishable]
 ) -> int:
     """Publish rows that the connection's transaction has locked, and mark them.
 
     A broker that goes away ends it early: what went out is marked, the rest stays.
+    A message that cannot be published for any other reason stands back for a minute.
 
     Returns:
         How many were published.
     """
     sent: list[str] = []
     try:
+        if messages:
+            # Left alone, kombu tries for as long as its connection timeout is.
+            producer.connection.ensure_connection(max_retries=1, **_AT_ONCE)
         for message in messages:
-            send(celery, producer, message)
-            sent.append(str(message.id))
+            sent += _sent(connection, celery, producer, message)
     except BROKER_ERRORS as error:
         logger.warning(
             "the broker does not answer, messages wait in the outbox: %s",
@@ -143,6 +175,24 @@ def publish(
     if sent:
         connection.execute(_MARK, {"ids": sent})
     return len(sent)
+
+
+def _sent(connection: Connection, celery: Celery, producer: Any, message: Publishable) -> list[str]:
+    try:
+        send(celery, producer, message)
+    except BROKER_ERRORS:
+        raise
+    except Exception as error:
+        logger.exception(
+            "message %s of %s cannot be published",
+            message.id,
+            message.task,
+            extra={"action": "outbox.unpublishable"},
+        )
+        # Else it would come first in every pass, and stop all behind it.
+        connection.execute(_POSTPONE, {"id": message.id, "error": repr(error)})
+        return []
+    return [str(message.id)]
 
 
 def send(celery: Celery, producer: Any, message: Publishable) -> None:
@@ -158,7 +208,7 @@ def send(celery: Celery, producer: Any, message: Publishable) -> None:
         headers={"outbox": True, "tenant_id": str(message.tenant_id)},
         producer=producer,
         retry=True,
-        retry_policy={"max_retries": 1, "interval_start": 0, "interval_max": 0},
+        retry_policy={"max_retries": 1, **_AT_ONCE},
     )
 
 

@@ -16,6 +16,7 @@ from shared.settings.database import DatabaseSettings
 from shared.settings.delivery import DeliverySettings
 from shared.settings.endpoints import SCHEMES, Endpoint, masked, next_database, scheme_of
 from shared.settings.indexing import IndexingSettings
+from shared.settings.presence import PresenceSettings
 from shared.settings.redis import RedisSettings
 from shared.settings.storage import StorageSettings
 
@@ -25,6 +26,7 @@ GROUPS: tuple[tuple[str, type[SettingsGroup]], ...] = (
     ("redis", RedisSettings),
     ("celery", CelerySettings),
     ("delivery", DeliverySettings),
+    ("presence", PresenceSettings),
     ("storage", StorageSettings),
     ("indexing", IndexingSettings),
 )
@@ -39,6 +41,7 @@ class Settings:
     redis: RedisSettings
     celery: CelerySettings
     delivery: DeliverySettings
+    presence: PresenceSettings
     storage: StorageSettings
     indexing: IndexingSettings
 
@@ -106,6 +109,7 @@ def load_settings(env_files: tuple[Path, ...] = ENV_FILES) -> Settings:
         redis=load_group(RedisSettings, env_files),
         celery=load_group(CelerySettings, env_files),
         delivery=load_group(DeliverySettings, env_files),
+        presence=load_group(PresenceSettings, env_files),
         storage=load_group(StorageSettings, env_files),
         indexing=load_group(IndexingSettings, env_files),
     )

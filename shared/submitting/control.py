@@ -2,29 +2,50 @@
 
 Each takes the document out of the hands of whoever works on it: the next write of
 that worker is refused by the fencing token, and its heartbeat tells it earlier.
+With a Redis client the guard goes along, so that a new submission is not refused;
+without one it runs out by itself.
 """
 
 from collections.abc import Sequence
 from uuid import UUID
 
 from celery import Celery
+from redis import Redis
 from sqlalchemy import Row, select, text
 from sqlalchemy.orm import Session
 
 from shared.errors import NotFound
 from shared.models import Document, DocumentStatus, UploadFile
 from shared.models.document_status import IN_PROGRESS
+from shared.queueing import guard
 from shared.submitting.announcing import announce
 
-_UNFINISHED = (DocumentStatus.WAITING, *IN_PROGRESS)
+_UNFINISHED = tuple(status.value for status in (DocumentStatus.WAITING, *IN_PROGRESS))
+_PAUSED = DocumentStatus.PAUSED.value
+_CANCELLED = "cancelled; index it again to start over"
 _TAKE = """
     UPDATE documents
     SET indexing_status = :status, is_paused = :is_paused, error = :error,
-        stopped_at = statement_timestamp(), attempts = :attempts, deaths = 0,
+        stopped_at = statement_timestamp(), attempts = 0, deaths = 0,
         lease_token = lease_token + 1, lease_expires_at = NULL, lease_owner = NULL
-    WHERE id = ANY(CAST(:ids AS uuid[])) AND indexing_status = ANY(:unfinished)
-    RETURNING id
+    WHERE id IN (
+        -- In order: two of these at once cannot deadlock.
+        SELECT id FROM documents
+        WHERE id = ANY(CAST(:ids AS uuid[])) AND indexing_status = ANY(:unfinished)
+        ORDER BY id FOR UPDATE
+    )
+    RETURNING id, index_version
 """
+_RESUME = text("""
+    UPDATE documents
+    SET indexing_status = 'waiting', is_paused = false, error = NULL, stopped_at = NULL
+    WHERE id IN (
+        SELECT id FROM documents
+        WHERE id = ANY(CAST(:ids AS uuid[])) AND indexing_status = 'paused'
+        ORDER BY id FOR UPDATE
+    )
+    RETURNING id, index_version
+""")
 _FORGET = (
     text("""
         DELETE FROM segment_vectors USING documents
@@ -51,8 +72,17 @@ _RECOUNT = text("""
 """)
 
 
-def pause_documents(session: Session, ids: Sequence[UUID]) -> list[UUID]:
+def pause_documents(
+    session: Session, ids: Sequence[UUID], *, redis: "Redis | None" = None
+) -> list[UUID]:
     """Hold documents that are not finished, in the caller's transaction.
+
+    What was written of the version goes: resumed, it starts over.
+
+    Args:
+        session: the caller's.
+        ids: which documents.
+        redis: frees their guards.
 
     Returns:
         Those that are paused now; finished ones are left as they are.
@@ -60,34 +90,47 @@ def pause_documents(session: Session, ids: Sequence[UUID]) -> list[UUID]:
     Raises:
         NotFound: one of them does not exist.
     """
-    return _take(session, ids, DocumentStatus.PAUSED, "paused", _UNFINISHED)
+    return _take(session, ids, DocumentStatus.PAUSED, None, redis)
 
 
-def cancel_documents(session: Session, ids: Sequence[UUID]) -> list[UUID]:
+def cancel_documents(
+    session: Session, ids: Sequence[UUID], *, redis: "Redis | None" = None
+) -> list[UUID]:
     """End documents that are not finished, in the caller's transaction.
 
     They become ``error`` with the reason; what was written of the version goes,
     a version that served goes on serving.
 
+    Args:
+        session: the caller's.
+        ids: which documents.
+        redis: frees their guards.
+
     Returns:
-        Those that were cancelled.
+        Those that were cancelled; finished ones are left as they are.
 
     Raises:
         NotFound: one of them does not exist.
     """
-    return _take(
-        session,
-        ids,
-        DocumentStatus.ERROR,
-        "cancelled; index it again to start over",
-        (*_UNFINISHED, DocumentStatus.PAUSED),
-    )
+    return _take(session, ids, DocumentStatus.ERROR, _CANCELLED, redis)
 
 
 def resume_documents(
-    session: Session, ids: Sequence[UUID], *, celery: Celery | None = None
+    session: Session,
+    ids: Sequence[UUID],
+    *,
+    celery: Celery | None = None,
+    redis: "Redis | None" = None,
+    guard_seconds: int = 600,
 ) -> list[UUID]:
     """Let paused documents go on, in the caller's transaction.
+
+    Args:
+        session: the caller's.
+        ids: which documents.
+        celery: publishes right after the commit; without it a worker's relay does.
+        redis: sets their guards.
+        guard_seconds: life of the guards.
 
     Returns:
         Those that wait for a worker now.
@@ -96,17 +139,11 @@ def resume_documents(
         NotFound: one of them does not exist.
     """
     _require_all(session, ids)
-    resumed = session.scalars(
-        text("""
-            UPDATE documents SET indexing_status = 'waiting', is_paused = false, error = NULL,
-                   stopped_at = NULL
-            WHERE id = ANY(CAST(:ids AS uuid[])) AND indexing_status = 'paused'
-            RETURNING id
-        """),
-        {"ids": list(map(str, ids))},
-    ).all()
-    announce_waiting(session, list(resumed), celery=celery)
-    return list(resumed)
+    resumed = session.execute(_RESUME, {"ids": list(map(str, ids))}).all()
+    if redis is not None:
+        guard.acquire(redis, [(row.id, row.index_version) for row in resumed], guard_seconds)
+    announce_waiting(session, [row.id for row in resumed], celery=celery)
+    return [row.id for row in resumed]
 
 
 def announce_waiting(
@@ -146,29 +183,27 @@ def _take(
     session: Session,
     ids: Sequence[UUID],
     status: DocumentStatus,
-    reason: str,
-    unfinished: Sequence[DocumentStatus],
+    reason: str | None,
+    redis: "Redis | None",
 ) -> list[UUID]:
     _require_all(session, ids)
     is_paused = status is DocumentStatus.PAUSED
-    taken = list(
-        session.scalars(
-            text(_TAKE),
-            {
-                "ids": list(map(str, ids)),
-                "status": status.value,
-                "is_paused": is_paused,
-                "error": None if is_paused else reason,
-                "attempts": 0,
-                "unfinished": [one.value for one in unfinished],
-            },
-        )
-    )
-    values = {"ids": list(map(str, taken))}
-    for statement in _FORGET:
+    taken = session.execute(
+        text(_TAKE),
+        {
+            "ids": list(map(str, ids)),
+            "status": status.value,
+            "is_paused": is_paused,
+            "error": reason,
+            "unfinished": list(_UNFINISHED if is_paused else (*_UNFINISHED, _PAUSED)),
+        },
+    ).all()
+    values = {"ids": [str(row.id) for row in taken]}
+    for statement in (*_FORGET, _RECOUNT):
         session.execute(statement, values)
-    session.execute(_RECOUNT, values)
-    return taken
+    if redis is not None:
+        guard.release_all(redis, [(row.id, row.index_version) for row in taken])
+    return [row.id for row in taken]
 
 
 def _require_all(session: Session, ids: Sequence[UUID]) -> None:

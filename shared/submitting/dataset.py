@@ -278,4 +278,5 @@ def _to_waiting(document: Document) -> None:
     document.attempts = 0
     document.deaths = 0
     document.error = None
+    document.is_paused = False
     document.stopped_at = None

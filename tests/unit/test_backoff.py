@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.queueing.task import BACKOFF_CAP_SECONDS, backoff_seconds
+from shared.queueing.task import BACKOFF_CAP_SECONDS, backoff_seconds, wait_seconds
 
 
 @pytest.mark.parametrize(("retries", "ceiling"), [(0, 1), (1, 2), (5, 32), (9, 300), (10_000, 300)])
@@ -15,3 +15,8 @@ def test_it_is_full_jitter_under_a_doubling_ceiling(retries: int, ceiling: float
     assert min(drawn) < ceiling * 0.05
     assert max(drawn) > ceiling * 0.95
     assert 0.4 < sum(drawn) / len(drawn) / ceiling < 0.6
+
+
+@pytest.mark.parametrize(("wanted", "waited"), [(90.0, 90.0), (0.0, 0.0), (-3.0, 0.0)])
+def test_what_the_peer_asks_for_is_what_it_gets(wanted: float, waited: float) -> None:
+    assert wait_seconds(9, wanted) == waited

@@ -18,6 +18,7 @@ from worker.cli.printing import printable
 
 SOME_FAILED = 1
 SERVICE_UNAVAILABLE = 5
+UNHEALTHY = 6
 INTERRUPTED = 130
 
 #: The exit code of each family; the first that fits.

@@ -20,6 +20,10 @@ COMMANDS = (
     CommandEntry("index", "worker.cli.documents", "Index files and folders."),
     CommandEntry("status", "worker.cli.documents", "Show a document, or a dataset's documents."),
     CommandEntry("search", "worker.cli.documents", "Print the passages nearest to QUERY."),
+    CommandEntry("documents", "worker.cli.controlling", "Pause, resume or cancel documents."),
+    CommandEntry("dead-letters", "worker.cli.dead_letters", "See, replay or discard what failed."),
+    CommandEntry("switches", "worker.cli.switches", "Hold or skip tasks in a running system."),
+    CommandEntry("health", "worker.cli.health", "Say whether all is well; a probe for containers."),
     CommandEntry("demo", "worker.cli.demo", "Start the stack, index, ask three questions, stop."),
     CommandEntry("up", "worker.cli.demo", "Keep the whole stack in the foreground until Ctrl-C."),
     CommandEntry("db", "worker.cli.database", "Migrate the database."),
@@ -38,7 +42,7 @@ class LazyCommands(click.Group):
         """Import the command's module."""
         for entry in COMMANDS:
             if entry.name == cmd_name:
-                command: Any = getattr(import_module(entry.module), entry.name)
+                command: Any = getattr(import_module(entry.module), entry.name.replace("-", "_"))
                 return command if isinstance(command, click.Command) else None
         return None
 

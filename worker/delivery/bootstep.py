@@ -10,13 +10,17 @@ from celery.worker.request import Request as CeleryRequest
 from flask import Flask
 from sqlalchemy import Engine
 
-from shared.contract import QUEUES
+from shared.contract import QUEUES, SWEEP
 from shared.models import db
 from shared.queueing.publishing import Bounds
+from shared.queueing.task import FlaskTask
 from shared.settings import Settings
 from worker.delivery import lease, runs, shutdown
 from worker.delivery.execution import Execution
 from worker.delivery.heartbeat import Heartbeat
+from worker.delivery.measuring import Measurement, serve_metrics
+from worker.delivery.nodes import Patience
+from worker.delivery.presence import Identity, Presence
 from worker.delivery.relay import Relay
 from worker.delivery.relay_thread import RelayThread
 from worker.delivery.restarting import give_up
@@ -25,7 +29,10 @@ from worker.delivery.watchdog import Watchdog
 
 #: How often the watchdog looks: what it ends is late by no more than that.
 _WATCH_SECONDS = 0.5
-
+#: A worker sweeps by itself for each so many sweeps of the beat.
+_SPARE_SWEEPS = 2
+#: How often the gauges are filled.
+_MEASURE_SECONDS = 5.0
 
 #: How Celery says that a pool child went away in the middle of a task.
 _CHILD_DIED = (WorkerLostError, SystemExit, KeyboardInterrupt)
@@ -35,11 +42,17 @@ class _Worker:
     """What this process's worker has, once it runs."""
 
     relay: RelayThread | None = None
+    presence: Presence | None = None
     grace_seconds: float = 0.0
 
 
 class Request(CeleryRequest):
     """A message in a worker's main process; tells the relay how tasks end."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if _Worker.presence is not None:
+            _Worker.presence.consumed()
 
     def acknowledge(self) -> None:
         """The task is over: there may be room for the next."""
@@ -67,10 +80,12 @@ class RelayStep(bootsteps.StartStopStep):
     flask_app: Flask
     engine: Engine
 
-    def start(self, parent: Any) -> None:  # noqa: ARG002 - the step's shape
+    def start(self, parent: Any) -> None:
         """Begin to relay."""
         settings: Settings = self.flask_app.extensions["settings"]
-        _Worker.relay = _relay_thread(self.flask_app, self.engine, settings)
+        serve_metrics(settings.delivery.metrics_host, settings.delivery.metrics_port)
+        _Worker.presence = _presence(parent, self.engine, settings)
+        _Worker.relay = _relay_thread(self.flask_app, self.engine, settings, _Worker.presence)
         _Worker.grace_seconds = settings.delivery.delivery_shutdown_grace_seconds
         _Worker.relay.start()
 
@@ -79,6 +94,9 @@ class RelayStep(bootsteps.StartStopStep):
         relay, _Worker.relay = _Worker.relay, None
         if relay is not None:
             relay.stop()
+        presence, _Worker.presence = _Worker.presence, None
+        if presence is not None:
+            presence.withdraw()
 
     terminate = stop
 
@@ -98,7 +116,8 @@ def install(flask_app: Flask) -> None:
         Watchdog(_WATCH_SECONDS, _look_after(heartbeat)),
         Switches(engine),
     )
-    celery.Task.Request = f"{__name__}:Request"
+    # On the class: a task with a base of its own does not descend from the app's.
+    FlaskTask.Request = f"{__name__}:Request"
     step = type("RelayStep", (RelayStep,), {"flask_app": flask_app, "engine": engine})
     celery.steps["worker"].add(step)
 
@@ -114,11 +133,36 @@ def _look_after(heartbeat: Heartbeat) -> Callable[[], None]:
     return look
 
 
-def _relay_thread(flask_app: Flask, engine: Engine, settings: Settings) -> RelayThread:
+def _relay_thread(
+    flask_app: Flask, engine: Engine, settings: Settings, presence: Presence
+) -> RelayThread:
     delivery, celery = settings.delivery, flask_app.extensions["celery"]
     bounds: Bounds = celery.conf.outbox_bounds
     relay = Relay(engine, celery, QUEUES, bounds, celery.connection_for_write)
-    return RelayThread(relay, engine, delivery.outbox_poll_seconds)
+    chores: list[tuple[float, Callable[[], None]]] = [
+        (settings.presence.presence_seconds, presence.report),
+        (_SPARE_SWEEPS * delivery.sweep_seconds, _sweep(celery)),
+    ]
+    if delivery.metrics_port:
+        measurement = Measurement(engine, relay.broker_connection, QUEUES, bounds)
+        chores.append((_MEASURE_SECONDS, measurement))
+    return RelayThread(relay, engine, delivery.outbox_poll_seconds, tuple(chores))
+
+
+def _presence(worker: Any, engine: Engine, settings: Settings) -> Presence:
+    pool = worker.pool_cls.__module__.rpartition(".")[2]
+    queues = tuple(worker.app.amqp.queues.consume_from)
+    identity = Identity(worker.hostname, pool, worker.pool.limit or worker.concurrency, queues)
+    return Presence(engine, worker.app.connection_for_write, identity, Patience.of(settings))
+
+
+def _sweep(celery: Celery) -> Callable[[], None]:
+    """What the beat has done: at once, and should there be no beat."""
+
+    def sweep() -> None:
+        celery.tasks[SWEEP.name]()
+
+    return sweep
 
 
 @celeryd_init.connect

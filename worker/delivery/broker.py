@@ -1,6 +1,7 @@
 """What the relay and the sweeper ask the Redis broker beside publishing."""
 
 import json
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 from kombu import Connection
@@ -21,13 +22,18 @@ def backlog(connection: Connection, queue: str) -> int:
 
 def message_ids(connection: Connection, queue: str) -> set[str]:
     """The ids of the messages that wait in a queue; those a worker took are not among them."""
-    client, found = _client(connection), set()
-    for key in _keys(connection, queue):
-        start = 0
-        while page := cast("list[bytes]", client.lrange(key, start, start + _PAGE - 1)):
-            found |= {_id(message) for message in page}
-            start += _PAGE
-    return found
+    return set[str]().union(*_pages(connection, queue))
+
+
+def missing(connection: Connection, queues: Iterable[str], wanted: set[str]) -> set[str]:
+    """Which of these messages wait in none of the queues; looks no further than it must."""
+    left = set(wanted)
+    for queue in queues:
+        for found in _pages(connection, queue):
+            left -= found
+            if not left:
+                return left
+    return left
 
 
 def remembers(connection: Connection) -> bool:
@@ -38,6 +44,15 @@ def remembers(connection: Connection) -> bool:
 def remember(connection: Connection) -> None:
     """Leave the mark that a broker which loses everything loses too."""
     _client(connection).set(EPOCH_KEY, "1")
+
+
+def _pages(connection: Connection, queue: str) -> Iterator[set[str]]:
+    client = _client(connection)
+    for key in _keys(connection, queue):
+        start = 0
+        while page := cast("list[bytes]", client.lrange(key, start, start + _PAGE - 1)):
+            yield {_id(message) for message in page}
+            start += _PAGE
 
 
 def _id(message: bytes) -> str:

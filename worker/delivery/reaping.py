@@ -7,8 +7,8 @@ from shared.models.leased import Leased
 from worker.delivery.lease import table_of
 
 _EXPIRE = """
-    UPDATE {table} SET lease_expires_at = statement_timestamp() - interval '1 microsecond'
-    WHERE lease_owner = :owner AND lease_expires_at > statement_timestamp()
+    UPDATE {table} SET lease_expires_at = now() - interval '1 microsecond'
+    WHERE lease_owner = :owner AND lease_expires_at >= now()
 """
 _RETURN = text("""
     UPDATE outbox SET published_at = NULL

@@ -6,13 +6,14 @@ that moment are skipped.
 """
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
 from kombu import Connection as BrokerConnection
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Engine, text
 
 from shared.queueing.publishing import BROKER_ERRORS, Bounds, Publishable, publish, wake_relays
 from worker.delivery import broker, metrics
@@ -22,8 +23,32 @@ logger = logging.getLogger(__name__)
 #: A relay that freezes in a pass must not keep the others out.
 _FROZEN_SECONDS = 15
 
-_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtext('rag-worker relay'), hashtext(:queue))")
-_ANY = text("SELECT 1 FROM outbox WHERE published_at IS NULL AND available_at <= now() LIMIT 1")
+_LOCK = text(f"""
+    SELECT set_config('idle_in_transaction_session_timeout', '{_FROZEN_SECONDS}s', true),
+           pg_try_advisory_xact_lock(hashtext('rag-worker relay'), hashtext(:queue)) AS is_ours
+""")
+_LOCK_MEMORY = text(f"""
+    SELECT set_config('idle_in_transaction_session_timeout', '{_FROZEN_SECONDS}s', true),
+           pg_advisory_xact_lock(hashtext('rag-worker relay'), 0)
+""")
+# One probe of the index a lane, however many messages wait in it.
+_DUE = text("""
+    WITH RECURSIVE lanes AS (
+        (SELECT queue, priority, tenant_id, available_at FROM outbox
+         WHERE published_at IS NULL
+         ORDER BY queue, priority, tenant_id, available_at LIMIT 1)
+        UNION ALL
+        SELECT following.queue, following.priority, following.tenant_id, following.available_at
+        FROM lanes, LATERAL (
+            SELECT queue, priority, tenant_id, available_at FROM outbox
+            WHERE published_at IS NULL
+              AND (queue, priority, tenant_id) > (lanes.queue, lanes.priority, lanes.tenant_id)
+            ORDER BY queue, priority, tenant_id, available_at LIMIT 1
+        ) AS following
+    )
+    SELECT queue, CAST(extract(epoch FROM min(available_at) - now()) AS float8) AS in_seconds
+    FROM lanes GROUP BY queue
+""")
 _TAKE = text("""
     WITH RECURSIVE lanes AS (
         (SELECT priority, tenant_id FROM outbox
@@ -62,7 +87,7 @@ _TAKE = text("""
                   SELECT 1 FROM task_switches AS held
                   WHERE held.action = 'hold'
                     AND (held.task IS NULL OR message.task = held.task
-                         OR message.task LIKE '%.' || held.task)
+                         OR right(message.task, length(held.task) + 1) = '.' || held.task)
                     AND (held.tenant_id IS NULL OR held.tenant_id = message.tenant_id)
                     AND (held.subject_id IS NULL OR held.subject_id = message.id
                          OR message.args::text LIKE '%' || held.subject_id || '%'
@@ -86,7 +111,9 @@ _TAKE = text("""
     )
     SELECT message.id, message.task, message.queue, message.args, message.kwargs,
            message.tenant_id, message.attempts, chosen.turn
-    FROM outbox AS message JOIN chosen ON chosen.id = message.id
+    FROM chosen JOIN outbox AS message
+        -- Said twice, so that no statistics talk the planner into reading the whole backlog.
+        ON message.id = chosen.id AND message.id = ANY(ARRAY(SELECT id FROM chosen))
     WHERE message.published_at IS NULL
     ORDER BY chosen.priority DESC, chosen.turn, chosen.available_at
     FOR UPDATE OF message SKIP LOCKED
@@ -101,9 +128,13 @@ _FORGET = text("""
 class Passed:
     """What a pass over the queues came to."""
 
-    published: int
-    #: Whether rows were left that may go as soon as others are done.
-    is_backlogged: bool
+    published: int = 0
+    #: Whether rows were found that may go now, or as soon as others are done.
+    is_backlogged: bool = False
+    #: Whether another relay had a queue: it may not have seen what this one came for.
+    is_contended: bool = False
+    #: When the first of the messages that must not go yet may.
+    due_in_seconds: float = math.inf
 
 
 class Relay:
@@ -153,18 +184,27 @@ class Relay:
 
     def _run_pass(self) -> Passed:
         self._notice_a_broker_that_lost_its_memory()
-        with self._engine.connect() as connection:
-            if connection.execute(_ANY).one_or_none() is None:
-                return Passed(0, is_backlogged=False)
-        published = sum(self._publish(queue) for queue in self._queues)
-        return Passed(published, is_backlogged=True)
+        due = self._due()
+        ready = [queue for queue in self._queues if due.get(queue, math.inf) <= 0]
+        sent = [self._publish(queue) for queue in ready]
+        return Passed(
+            sum(number for number in sent if number is not None),
+            is_backlogged=bool(ready),
+            is_contended=None in sent,
+            due_in_seconds=min((due[one] for one in due if one not in ready), default=math.inf),
+        )
 
-    def _publish(self, queue: str) -> int:
-        waiting = broker.backlog(self._open(), queue)
+    def _due(self) -> dict[str, float]:
+        # Outside a transaction: looking costs one round trip, not three.
+        with self._engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            return {row.queue: row.in_seconds for row in connection.execute(_DUE)}
+
+    def _publish(self, queue: str) -> int | None:
         with self._engine.begin() as connection:
-            self._freeze_guard(connection)
-            if not connection.scalar(_LOCK, {"queue": queue}):
-                return 0
+            if not connection.execute(_LOCK, {"queue": queue}).one().is_ours:
+                return None
+            waiting = broker.backlog(self.broker_connection(), queue)
             rows = connection.execute(
                 _TAKE,
                 {
@@ -179,18 +219,19 @@ class Relay:
         metrics.RELAY_PUBLISHED.labels(queue).inc(sent)
         return sent
 
-    def _freeze_guard(self, connection: Connection) -> None:
-        timeout = f"SET LOCAL idle_in_transaction_session_timeout = '{_FROZEN_SECONDS}s'"
-        connection.execute(text(timeout))
-
     def _notice_a_broker_that_lost_its_memory(self) -> None:
-        if broker.remembers(self._open()):
+        if broker.remembers(self.broker_connection()):
             return
-        with self._engine.begin() as connection:
-            lost: Any = connection.execute(_FORGET).rowcount
-            wake_relays(connection)
-        # Marked after the commit: dying in between, the next pass does it again.
-        broker.remember(self._open())
+        # Held until the mark is there: a second relay must not forget what this one publishes.
+        with self._engine.begin() as holding:
+            holding.execute(_LOCK_MEMORY)
+            if broker.remembers(self.broker_connection()):
+                return
+            with self._engine.begin() as connection:
+                lost: Any = connection.execute(_FORGET).rowcount
+                wake_relays(connection)
+            # Marked after the commit: dying in between, the next pass does it again.
+            broker.remember(self.broker_connection())
         if lost:
             logger.warning(
                 "the broker is empty: %s messages are published again",
@@ -199,10 +240,16 @@ class Relay:
             )
             metrics.RELAY_REPUBLISHED.labels("broker_empty").inc(lost)
 
-    def _open(self) -> BrokerConnection:
+    def broker_connection(self) -> BrokerConnection:
+        """The relay's own connection, for its thread alone.
+
+        Raises:
+            kombu.exceptions.OperationalError: the broker does not answer.
+        """
         if self._connection is None:
             self._connection = self._connect()
-        return self._connection
+        # Left alone, kombu tries for as long as its connection timeout is.
+        return self._connection.ensure_connection(max_retries=1, interval_start=0)
 
     def _producer(self) -> Any:
-        return self._celery.amqp.Producer(self._open(), auto_declare=False)
+        return self._celery.amqp.Producer(self.broker_connection(), auto_declare=False)

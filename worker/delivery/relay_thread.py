@@ -1,29 +1,34 @@
 """The relay's thread in a worker's main process."""
 
 import logging
-import os
-import select
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Engine, text
+import psycopg2
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.queueing.publishing import BROKER_ERRORS, CHANNEL
+from shared.queueing.publishing import BROKER_ERRORS
 from worker.delivery import metrics
+from worker.delivery.listening import Bell, Listening
 from worker.delivery.reaping import expire_leases_of
-from worker.delivery.relay import Relay
+from worker.delivery.relay import Passed, Relay
 
 logger = logging.getLogger(__name__)
 
 #: Finished tasks make room; several at once are answered by one pass.
 _BREATH_SECONDS = 0.01
+#: The same while passes find no room: held messages must not cost the tasks their processor.
+_LONGEST_BREATH_SECONDS = 0.25
+#: Another relay had the queue: it is done by then.
+_CONTENDED_SECONDS = 0.05
 #: After a failure: long enough not to fill the log, short enough to resume at once.
 _RECOVERY_SECONDS = 2.0
+
+_OUTAGES = (SQLAlchemyError, psycopg2.Error, *BROKER_ERRORS)
 
 
 @dataclass
@@ -40,7 +45,8 @@ class RelayThread:
         relay: does the work.
         engine: the database.
         poll_seconds: the longest time between two passes.
-        chores: what else runs here and how often in seconds: measuring, presence.
+        chores: what else runs here and how often in seconds: measuring, sweeping. One
+            that fails is repeated soon.
     """
 
     def __init__(
@@ -55,13 +61,12 @@ class RelayThread:
         self._poll_seconds = poll_seconds
         self._chores = [_Chore(period_seconds, do) for period_seconds, do in chores]
         self._dead: deque[str] = deque()
-        self._is_backlogged = True
+        self._passed = Passed(is_backlogged=True)
+        self._breath_seconds = _BREATH_SECONDS
         self._stopping = False
-        self._awake = os.pipe()
-        self._listening: Any = None
+        self._bell = Bell()
+        self._listening: Listening | None = None
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
-        for end in self._awake:
-            os.set_blocking(end, False)
 
     def start(self) -> None:
         """Begin."""
@@ -74,16 +79,13 @@ class RelayThread:
         self._thread.join(timeout=10)
 
     def wake(self) -> None:
-        """Run a pass soon; callable from any thread, costs nothing worth counting."""
-        try:
-            os.write(self._awake[1], b"x")
-        except BlockingIOError:
-            return  # it has plenty to wake up from
+        """Run a pass soon; callable from any thread."""
+        self._bell.ring()
 
     def task_ended(self) -> None:
         """A task of this worker ended: there may be room for another."""
-        if self._is_backlogged:
-            self.wake()
+        if self._passed.is_backlogged:
+            self._bell.ring()
 
     def child_died(self, owner: str) -> None:
         """A pool child died at work: what it held is free at once."""
@@ -94,11 +96,14 @@ class RelayThread:
     def _run(self) -> None:
         while not self._stopping:
             try:
+                # Before the pass: what is written after it looked must be heard.
+                listening = self._listen()
+                # First the chores: a worker cut off from its broker must still report.
+                self._do_chores()
                 self._bury_the_dead()
                 self._pass()
-                self._do_chores()
-                self._wait(self._poll_seconds)
-            except (SQLAlchemyError, *BROKER_ERRORS) as error:
+                self._wait(listening)
+            except _OUTAGES as error:
                 self._recover(error, "away")
             except Exception as error:
                 logger.exception("the relay failed", extra={"action": "relay.failed"})
@@ -108,9 +113,11 @@ class RelayThread:
 
     def _pass(self) -> None:
         began = time.monotonic()
-        passed = self._relay.run_pass()
-        self._is_backlogged = passed.is_backlogged
+        self._passed = passed = self._relay.run_pass()
         metrics.RELAY_PASS_SECONDS.set(time.monotonic() - began)
+        is_in_vain = passed.is_backlogged and not passed.published
+        longer = min(2 * self._breath_seconds, _LONGEST_BREATH_SECONDS)
+        self._breath_seconds = longer if is_in_vain else _BREATH_SECONDS
 
     def _bury_the_dead(self) -> None:
         while self._dead:
@@ -119,9 +126,14 @@ class RelayThread:
 
     def _do_chores(self) -> None:
         for chore in self._chores:
-            if time.monotonic() >= chore.due:
-                chore.due = time.monotonic() + chore.period_seconds
+            if time.monotonic() < chore.due:
+                continue
+            chore.due = time.monotonic() + chore.period_seconds
+            try:
                 chore.do()
+            except Exception as error:  # noqa: BLE001 - messages go out all the same
+                chore.due = time.monotonic() + min(chore.period_seconds, _RECOVERY_SECONDS)
+                logger.warning("a chore failed: %s", error, extra={"action": "relay.chore"})
 
     def _recover(self, error: Exception, kind: str) -> None:
         metrics.RELAY_FAILURES.labels(kind).inc()
@@ -130,51 +142,25 @@ class RelayThread:
         if not self._stopping:
             self._sleep(_RECOVERY_SECONDS)
 
-    def _wait(self, seconds: float) -> None:
-        listening = self._listen()
-        readable, _, _ = select.select([self._awake[0], listening.connection], [], [], seconds)
-        if listening.connection in readable:
-            listening.connection.poll()
-            listening.connection.notifies.clear()
-        if self._awake[0] in readable:
-            self._drain()
-            self._sleep(_BREATH_SECONDS)
+    def _wait(self, listening: Listening) -> None:
+        longest = _CONTENDED_SECONDS if self._passed.is_contended else self._poll_seconds
+        seconds = min(longest, self._passed.due_in_seconds)
+        if listening.wait(self._bell, seconds):
+            self._sleep(self._breath_seconds)
+        else:
+            self._breath_seconds = _BREATH_SECONDS
 
     def _sleep(self, seconds: float) -> None:
-        threading.Event().wait(seconds)
-        self._drain()
+        if not self._stopping:
+            threading.Event().wait(seconds)
+        self._bell.silence()
 
-    def _drain(self) -> None:
-        try:
-            while os.read(self._awake[0], 4096):
-                pass
-        except BlockingIOError:
-            return
-
-    def _listen(self) -> Any:
+    def _listen(self) -> Listening:
         if self._listening is None:
-            # Out of the pool for good: it must not be handed to anybody with LISTEN on.
-            connection = self._engine.connect()
-            connection.detach()
-            connection.execute(text(f"LISTEN {CHANNEL}"))
-            connection.commit()
-            self._listening = _Listening(connection)
+            self._listening = Listening(self._engine)
         return self._listening
 
     def _stop_listening(self) -> None:
         listening, self._listening = self._listening, None
         if listening is not None:
             listening.close()
-
-
-class _Listening:
-    def __init__(self, held: Any) -> None:
-        self._held = held
-        self.connection = held.connection.dbapi_connection
-        self.connection.autocommit = True
-
-    def close(self) -> None:
-        try:
-            self._held.close()
-        except SQLAlchemyError:
-            return

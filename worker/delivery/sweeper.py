@@ -75,9 +75,9 @@ def sweep_messages(
     lost = 0
     if unstarted:
         # Asked after: a message published meanwhile is not among the unstarted.
-        there = set[str]().union(*(broker.message_ids(connection, queue) for queue in queues))
+        gone = sorted(broker.missing(connection, queues, unstarted))
         with engine.begin() as database:
-            lost = len(database.execute(_LOST, {"ids": sorted(unstarted - there)}).all())
+            lost = len(database.execute(_LOST, {"ids": gone}).all())
             if lost:
                 wake_relays(database)
     if expired or lost:

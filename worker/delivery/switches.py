@@ -7,18 +7,19 @@ a second, so a rule works within about that time, without a deploy.
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, delete, func, insert, select
+from sqlalchemy import Engine, delete, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from shared.errors import InvalidRequest, NotFound
 from shared.models import TaskSwitch
+from shared.queueing.publishing import wake_relays
 
 logger = logging.getLogger(__name__)
 
@@ -50,12 +51,14 @@ class Rule:
             f" ({self.reason})" if self.reason else ""
         )
 
-    def matches(self, task: str, tenant_id: str | None, ids: "frozenset[str]") -> bool:
+    def matches(
+        self, task: str, tenant_of: Callable[[], str | None], ids: "frozenset[str]"
+    ) -> bool:
         """Whether a message with this task, tenant and ids falls under the rule."""
         return (
             (self.task is None or task == self.task or task.endswith("." + self.task))
-            and (self.tenant_id is None or str(self.tenant_id) == tenant_id)
             and (self.subject_id is None or str(self.subject_id) in ids)
+            and (self.tenant_id is None or str(self.tenant_id) == tenant_of())
         )
 
 
@@ -74,17 +77,25 @@ class Switches:
     def matching(
         self,
         task: str,
-        tenant_id: str | None,
-        message_id: str | None,
-        args: Sequence[Any] | None,
-        kwargs: Mapping[str, Any] | None,
+        tenant_of: Callable[[], str | None],
+        message_id: UUID,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
     ) -> Rule | None:
-        """The rule a message falls under; a hold wins over a skip."""
+        """The rule a message falls under; a hold wins over a skip.
+
+        Args:
+            task: its task's name.
+            tenant_of: finds out whose it is; asked only if a rule wants to know.
+            message_id: its id.
+            args: its arguments, ids among them.
+            kwargs: the same by name.
+        """
         rules = self._known()
         if not rules:
             return None
         ids = frozenset(_ids([message_id, args, kwargs]))
-        found = [rule for rule in rules if rule.matches(task, tenant_id, ids)]
+        found = [rule for rule in rules if rule.matches(task, tenant_of, ids)]
         return min(found, key=lambda rule: rule.action, default=None)
 
     def _known(self) -> tuple[Rule, ...]:
@@ -155,4 +166,4 @@ def release(session: Session, rule_id: UUID) -> None:
     ).one_or_none()
     if gone is None:
         raise NotFound(f"there is no rule {rule_id}: see `rag-worker switches list`")
-    session.execute(select(func.pg_notify("rag_worker_outbox", "")))
+    wake_relays(session.connection())

@@ -15,6 +15,7 @@ class DocumentsTask(FlaskTask):
     """A task about documents of a dataset: what becomes of its message shows in their rows."""
 
     abstract = True
+    subject = "document"
 
     def abandon(
         self, reason: RagWorkerError, args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -26,6 +27,18 @@ class DocumentsTask(FlaskTask):
 
         if message := parse_message(args, kwargs):
             give_up_documents(*message, indexing_needs(), str(reason))
+
+    def split_up(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+        """Announce the documents one by one."""
+        from worker.services.dataset.groups import send_one_by_one
+        from worker.services.dataset.messages import parse_message
+        from worker.wiring import indexing_needs
+
+        message = parse_message(args, kwargs)
+        if message is None or len(message[1]) == 1:
+            return False
+        send_one_by_one(message[1], indexing_needs())
+        return True
 
     def revive(self, session: Session, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Let the documents wait again."""

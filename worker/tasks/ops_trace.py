@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from shared.contract import SWEEP
+from shared.contract import PROBE, SWEEP
 
 
 @shared_task(name=SWEEP.name)
@@ -11,3 +11,8 @@ def sweep_task() -> None:
     from worker.wiring import sweep
 
     sweep()
+
+
+@shared_task(name=PROBE.name)
+def probe_task() -> None:
+    """Do nothing: that a worker took the message is what counts (``worker.delivery.presence``)."""

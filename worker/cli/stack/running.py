@@ -4,13 +4,16 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
+
+import click
 
 from shared.contract import QUEUES
 from shared.errors import ServiceUnavailable
@@ -19,6 +22,7 @@ from shared.settings.base import STACK_ENV_FILE
 from worker.cli.stack.children import eventually, free_port
 from worker.cli.stack.folder import StateFolder, write_private
 from worker.cli.stack.postgres import EmbeddedPostgres
+from worker.cli.stack.reviving import Revivals
 from worker.cli.stack.server import EmbeddedServer
 from worker.cli.stack.supervisor import ChildSpec, Supervisor
 from worker.cli.stack.valkey import EmbeddedValkey
@@ -48,20 +52,38 @@ class RunningStack:
     flower_login: str
     log_folder: Path
     supervisor: Supervisor
-    #: Starts the worker: the tables it works on must be there by then.
-    start_worker: Callable[[], None]
+    #: Start each process by its name. The tables that the worker works on must be there by then.
+    starts: Mapping[str, Callable[[], None]]
+    revivals: Revivals = field(default_factory=Revivals)
+
+    def start_worker(self) -> None:
+        """Start the worker."""
+        self.starts["worker"]()
 
     def require_alive(self, wait_seconds: float | None = 0.0) -> None:
-        """Watch the processes for a while; ``None`` means for ever.
+        """Watch the processes for a while; ``None`` means for ever. What dies starts again.
 
         Raises:
-            ServiceUnavailable: one of them ended.
+            ServiceUnavailable: a server ended, or a process again and again.
         """
-        gone = self.supervisor.wait(wait_seconds)
-        if gone is not None:
-            server = self.servers.embedded.get(gone)
-            log = server.log if server else self.log_folder / f"{gone}.log"
-            raise ServiceUnavailable(f"{gone} ended by itself: its log is {log}")
+        deadline = None if wait_seconds is None else time.monotonic() + wait_seconds
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            gone = self.supervisor.wait(left)
+            if gone is None:
+                return
+            self._revive(gone)
+
+    def _revive(self, name: str) -> None:
+        # A server does not come back by itself: what it held may be damaged.
+        pause = self.revivals.pause_seconds(name) if name in self.starts else None
+        if pause is None:
+            server = self.servers.embedded.get(name)
+            log = server.log if server else self.log_folder / f"{name}.log"
+            raise ServiceUnavailable(f"{name} ended by itself: its log is {log}")
+        click.echo(f"{name} ended by itself: starting it again", err=True)
+        time.sleep(pause)
+        self.starts[name]()
 
     def await_flower(self) -> None:
         """Wait until Flower answers.
@@ -149,11 +171,16 @@ def processes(settings: Settings, servers: Servers) -> Iterator[RunningStack]:
             arguments = ("-Q", ",".join(QUEUES), "-c", concurrency, "-n", "rag-worker@%h")
             start("worker", "worker", *arguments, grace_seconds=_WORKER_GRACE_SECONDS)
 
-        start("flower", "flower", "--address=127.0.0.1", f"--port={port}")
-        start("beat", "beat")
+        starts: dict[str, Callable[[], None]] = {
+            "flower": partial(start, "flower", "flower", "--address=127.0.0.1", f"--port={port}"),
+            "beat": partial(start, "beat", "beat"),
+            "worker": start_worker,
+        }
+        starts["flower"]()
+        starts["beat"]()
         url = f"http://127.0.0.1:{port}"
         try:
-            yield RunningStack(servers, url, login, logs, supervisor, start_worker)
+            yield RunningStack(servers, url, login, logs, supervisor, starts)
         finally:
             _tell_to_stop(supervisor, "flower", "beat")
 

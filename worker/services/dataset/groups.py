@@ -13,7 +13,7 @@ from shared.queueing.outage import RETRYABLE
 from shared.queueing.task import backoff_seconds
 from shared.submitting.grouping import grouped
 from worker.delivery import dead_letters, runs
-from worker.delivery.execution import deserves_burial
+from worker.delivery.ending import deserves_burial
 from worker.services.dataset.indexing import index_document
 from worker.services.dataset.needs import IndexingNeeds
 
@@ -34,7 +34,7 @@ def index_documents(dataset_id: UUID, documents: Sequence[UUID], needs: Indexing
         return
     run = runs.current()
     if run is not None and run.is_again:
-        _send_one_by_one(documents, needs)
+        send_one_by_one(documents, needs)
         return
     first, *others = _groups(documents, needs)
     if others:
@@ -83,7 +83,8 @@ def _send(documents: Sequence[UUID], needs: IndexingNeeds, delay_seconds: float 
         needs.announce(session, documents, delay_seconds=delay_seconds)
 
 
-def _send_one_by_one(documents: Sequence[UUID], needs: IndexingNeeds) -> None:
+def send_one_by_one(documents: Sequence[UUID], needs: IndexingNeeds) -> None:
+    """Announce documents with a message each."""
     with needs.sessions.begin() as session:
         for document_id in documents:
             needs.announce(session, [document_id])
