@@ -45,6 +45,7 @@ format: .venv/.complete ## Rewrite the code in the house format
 	$(RUN)/ruff check --fix .
 
 chaos: .venv/.complete ## 100 faults while 1,000 documents are indexed, beside the common recipe
+	$(RUN)/pytest -m long
 	$(RUN)/python -m tests.chaos.run --documents 1000 --faults 100 --seed 7 --baseline
 
 bench: .venv/.complete ## Ratios against the bare parts and stock settings

@@ -116,8 +116,7 @@ def test_a_worker_that_consumes_nothing_is_named_and_ended_by_the_probe(
 
     assert ran.code == 6
     assert "queue dataset holds 1 and no live worker takes any" in ran.err
-    ran = health("--worker", worker.name)
-    assert (ran.code, worker.process.poll()) == (6, None), "it only looks"
+    assert worker.process.poll() is None, "it only looks"
     ran = health("--worker", "--restart")
     assert ran.code == 6
     assert f"worker {worker.name} has ended after SIGTERM" in ran.err
@@ -126,12 +125,8 @@ def test_a_worker_that_consumes_nothing_is_named_and_ended_by_the_probe(
     after = health("--worker").failed_in_one_line(6)
     assert "no worker has reported" in after
 
-    start_worker("prefork", 2, **WITHOUT_CURE)
-    eventually(lambda: redis.llen("dataset") == 0, SECONDS)
-    assert health().code == 0
 
-
-@pytest.mark.parametrize("pool", ["prefork", "gevent", "threads"])
+@pytest.mark.parametrize("pool", ["prefork", pytest.param("gevent", marks=pytest.mark.long)])
 def test_a_worker_that_notices_it_consumes_nothing_starts_itself_anew(
     pool: str, app: Flask, redis: Redis, start_worker: StartWorker
 ) -> None:
@@ -148,6 +143,7 @@ def test_a_worker_that_notices_it_consumes_nothing_starts_itself_anew(
     eventually(lambda: health("--worker").code == 0, SECONDS)
 
 
+@pytest.mark.long
 def test_a_frozen_worker_is_killed_with_its_children_and_comes_back_by_its_supervisor(
     app: Flask, redis: Redis, start_worker: StartWorker
 ) -> None:
@@ -167,9 +163,6 @@ def test_a_frozen_worker_is_killed_with_its_children_and_comes_back_by_its_super
     assert worker.process.wait(SECONDS) == -signal.SIGKILL
     ran = health("--worker", worker.name)
     assert (ran.code, "is lost" in ran.err) == (6, True)
-    start_worker("prefork", 2, **WITHOUT_CURE)
-    eventually(lambda: redis.llen("dataset") == 0, SECONDS)
-    assert health().code == 0, "a lost worker whose queues are served is no problem"
 
 
 def test_messages_that_nobody_takes_are_a_problem(app: Flask) -> None:

@@ -26,7 +26,10 @@ def redis(redis_url: str) -> Iterator["Redis"]:
         yield client
 
 
-@pytest.mark.parametrize("pool", KINDS)
+@pytest.mark.parametrize(
+    "pool",
+    [pytest.param(pool, marks=[] if pool == "gevent" else pytest.mark.long) for pool in KINDS],
+)
 def test_endless_tasks_are_ended_and_the_worker_goes_on(
     pool: str, app: Flask, redis: "Redis", start_worker: StartWorker, pytestconfig: pytest.Config
 ) -> None:

@@ -50,7 +50,15 @@ def messages(session: Session) -> list[OutboxMessage]:
     return list(session.scalars(select(OutboxMessage)))
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent", "solo"])
+@pytest.mark.parametrize(
+    "pool",
+    [
+        "prefork",
+        "gevent",
+        pytest.param("threads", marks=pytest.mark.long),
+        pytest.param("solo", marks=pytest.mark.long),
+    ],
+)
 def test_what_is_running_after_the_grace_is_handed_back_at_once(
     pool: str, redis: Redis, session: Session, send: Send, start_worker: StartWorker
 ) -> None:

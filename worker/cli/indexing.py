@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
+from flask import current_app
 from rich.console import Console
 
+from shared.errors import ServiceUnavailable
 from shared.models import DocumentStatus
+from shared.queueing.publishing import BROKER_ERRORS
 from shared.submitting.dataset import Outcome, Submission
 from worker.cli.following import Seen
 from worker.cli.found_files import found_files
@@ -47,6 +50,9 @@ def index_paths(
     """Submit the files at the paths and, if asked to, follow them to their end.
 
     ``check`` is called at every look and may raise to end it.
+
+    Raises:
+        ServiceUnavailable: nobody can follow, the broker is away; what is accepted stays so.
     """
     tenant_id, dataset_id = ensure_place(tenant, dataset)
     submissions, unreadable = submit_files(tenant_id, dataset_id, found_files(paths))
@@ -61,6 +67,8 @@ def index_paths(
     if not wait:
         report.submitted = [IndexedFile(one.name, one.document_id) for one in work.values()]
         return report
+    if work:
+        _require_broker(len(work))
     ended = {
         one.id: one
         for one in show_progress(Console(stderr=True), list(work), timeout_seconds, check)
@@ -71,6 +79,17 @@ def index_paths(
             IndexedFile(one.name, document_id, reason)
         )
     return report
+
+
+def _require_broker(number: int) -> None:
+    try:
+        with current_app.extensions["celery"].connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0)
+    except BROKER_ERRORS as error:
+        raise ServiceUnavailable(
+            f"the broker does not answer ({error}): {number} accepted documents wait, "
+            "and are indexed when it does"
+        ) from error
 
 
 def _sort_in(report: IndexReport, one: Submission) -> None:

@@ -54,6 +54,10 @@ class Ending:
         if self._message is not None:
             pickup.finish(self._engine, self._message)
 
+    def disown(self) -> None:
+        """It is another worker's by now: nothing is written about it."""
+        self._message = None
+
     def require_attempts_left(self) -> None:
         """Bury a message that was picked up too often.
 

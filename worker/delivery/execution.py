@@ -17,7 +17,13 @@ from typing import Any
 from celery.exceptions import Ignore, Reject, Retry
 from sqlalchemy import Engine
 
-from shared.errors import RagWorkerError, ShuttingDown, SkippedBySwitch, UnexpectedFailure
+from shared.errors import (
+    LeaseLost,
+    RagWorkerError,
+    ShuttingDown,
+    SkippedBySwitch,
+    UnexpectedFailure,
+)
 from shared.queueing.outage import RETRYABLE
 from shared.queueing.task import FlaskTask
 from shared.settings.delivery import DeliverySettings
@@ -126,7 +132,13 @@ class Execution:
             run = stack.enter_context(running(str(delivered), limits, give_up, is_again=is_again))
             if message is not None:
                 stack.enter_context(self._heartbeat.keep(message.lease))
-            return run.part(call)
+            try:
+                return run.part(call)
+            except LeaseLost as lost:
+                logger.warning("%s: %s", delivered, lost, extra={"action": "lease.lost"})
+                if run.is_end_whole:
+                    ending.disown()
+                raise
 
     def _require_service(self, delivered: Delivered) -> None:
         if not shutdown.is_begun():

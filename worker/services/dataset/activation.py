@@ -54,7 +54,8 @@ def forget_earlier_attempts(needs: IndexingNeeds, job: Job) -> None:
     Raises:
         LeaseLost: another worker has the document; nothing is deleted.
     """
-    if job.lease.attempt > 1:
+    # By the token: an attempt that was handed back, paused or replaced is not counted.
+    if job.lease.token > 1:
         with needs.sessions.begin() as session:
             renew(session, job.lease)
             _delete_other_versions(session, needs, job, keep=job.active_version)
