@@ -99,13 +99,15 @@ class Switches:
         return min(found, key=lambda rule: rule.action, default=None)
 
     def _known(self) -> tuple[Rule, ...]:
-        if time.monotonic() - self._read_at >= _KNOWN_FOR_SECONDS:
-            self._read_at = time.monotonic()
+        began = time.monotonic()
+        if began - self._read_at >= _KNOWN_FOR_SECONDS:
             try:
                 with Session(self._engine) as session:
                     self._rules = tuple(rules(session))
             except SQLAlchemyError as error:
                 logger.warning("rules not read: %s", error, extra={"action": "switch.not_read"})
+            # Only now: a task that starts meanwhile must not go by the rules of before.
+            self._read_at = began
         return self._rules
 
 
