@@ -8,18 +8,24 @@ import os
 from typing import Any
 
 from celery.signals import celeryd_init
+from celery.worker.consumer.gossip import Gossip
+from celery.worker.consumer.mingle import Mingle
 from gevent import monkey
 from kombu.transport import TRANSPORT_ALIASES
 
 
 def patch_drivers() -> None:
-    """Make psycopg2 yield under gevent, the poller notice room, and tokenizers stay single."""
+    """Fit drivers and transport for a worker that must outlive its servers."""
     # Processes are the parallelism: threads of each on the same cores cost a tenth more CPU.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if monkey.is_module_patched("socket"):
         from psycogreen.gevent import patch_psycopg
 
         patch_psycopg()
+    # Workers need no news of each other here, and both steps end a worker whose broker goes
+    # away while they ask for it.
+    Mingle.compatible_transports = set()
+    Gossip.compatible_transports = set()
     TRANSPORT_ALIASES.update(
         redis="worker.delivery.broker_transport:Transport",
         rediss="worker.delivery.broker_transport:Transport",

@@ -52,12 +52,31 @@ class OneClient:
         return self._kept
 
 
+class QoS(redis.QoS):
+    """What a channel has delivered; given back at its end, if the broker can still be reached."""
+
+    channel: Any
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        """Give back what is not acknowledged.
+
+        After the connection was given up kombu fails here, which ends the worker. The
+        messages stay in the broker's keeping, and the outbox publishes its own again.
+        """
+        if self.channel.connection.client is not None:
+            super().restore_unacked_once(stderr)
+
+
 class Channel(OneClient, redis.Channel):
     """A channel to Redis, plain or over TLS."""
+
+    QoS = QoS
 
 
 class SentinelChannel(OneClient, redis.SentinelChannel):
     """A channel to Redis through Sentinel."""
+
+    QoS = QoS
 
 
 class WatchfulPoller:
