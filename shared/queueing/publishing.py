@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 from celery import Celery
 from kombu.exceptions import OperationalError as BrokerError
@@ -108,10 +109,8 @@ def broker_priority(turn: int) -> int:
     return next((step for bound, step in _STEPS if turn <= bound), _LAST_STEP)
 
 
-class _Broker:
-    """What this process's producers know of the broker."""
-
-    avoided_until = -math.inf
+#: Until when each Celery app's producers leave their messages to the relays.
+_avoided_until: "WeakKeyDictionary[Celery, float]" = WeakKeyDictionary()
 
 
 def publish_own(connection: Connection, celery: Celery, ids: Sequence[UUID], bounds: Bounds) -> int:
@@ -124,7 +123,7 @@ def publish_own(connection: Connection, celery: Celery, ids: Sequence[UUID], bou
     Returns:
         How many were published.
     """
-    is_away = time.monotonic() < _Broker.avoided_until
+    is_away = time.monotonic() < _avoided_until.get(celery, -math.inf)
     if is_away or connection.execute(_HELD).one_or_none() is not None:
         wake_relays(connection)
         return 0
@@ -142,7 +141,7 @@ def publish_own(connection: Connection, celery: Celery, ids: Sequence[UUID], bou
         with celery.producer_or_acquire() as producer:
             sent = publish(connection, celery, producer, messages)
         if not sent:
-            _Broker.avoided_until = time.monotonic() + _LEFT_TO_RELAYS_SECONDS
+            _avoided_until[celery] = time.monotonic() + _LEFT_TO_RELAYS_SECONDS
     if sent < len(ids):
         wake_relays(connection)
     return sent
