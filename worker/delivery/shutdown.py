@@ -15,11 +15,6 @@ def begin(grace_seconds: float) -> None:
         _memory[:8] = struct.pack("d", time.monotonic() + grace_seconds)
 
 
-def cancel() -> None:
-    """Forget a shutdown: for a process that goes on after all."""
-    _memory[:8] = struct.pack("d", 0)
-
-
 def is_begun() -> bool:
     """Whether no new work may be started."""
     return _hand_back_at() != 0
