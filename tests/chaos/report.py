@@ -61,7 +61,9 @@ def print_violations(outcomes: Sequence[Outcome]) -> None:
     """The first ones of each system, in words."""
     for one in outcomes:
         _print_first(f"{one.name}: last to settle", one.last_to_settle, 3)
-        _print_first(f"{one.name}: violations", one.violations, _SHOWN)
+        # What is on its way is many and tells little: what went wrong for good comes first.
+        found = sorted(one.violations, key=lambda violation: violation.kind is Kind.STUCK)
+        _print_first(f"{one.name}: violations", found, _SHOWN)
 
 
 def _print_first(title: str, found: Sequence[Violation], most: int) -> None:
