@@ -6,6 +6,7 @@ from shared.models.document import Document
 from shared.models.document_status import DocumentStatus
 from shared.models.outbox import NO_TENANT, DeadLetter, OutboxMessage, TaskSwitch
 from shared.models.segment import DocumentSegment, SegmentVector
+from shared.models.segment_keyword import SegmentKeywords
 from shared.models.tenant import Account, Tenant, TenantAccountJoin
 from shared.models.worker_node import WorkerNode
 
@@ -20,6 +21,7 @@ __all__ = [
     "DocumentSegment",
     "DocumentStatus",
     "OutboxMessage",
+    "SegmentKeywords",
     "SegmentVector",
     "TaskSwitch",
     "Tenant",

@@ -9,6 +9,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base, Created, Identified
 
+HIGH_QUALITY = "high_quality"  #: vectors, and keywords beside them where the settings say so
+ECONOMY = "economy"  #: keywords only: nothing is embedded
+TECHNIQUES = (HIGH_QUALITY, ECONOMY)
+
 
 class UploadFile(Identified, Created, Base):
     """A stored file; the same content of one tenant is stored once."""

@@ -96,6 +96,10 @@ class Document(Leased, Identified, Created, Base):
     tokens: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     total_segments: Mapped[int] = mapped_column(default=0, server_default="0")
     completed_segments: Mapped[int] = mapped_column(default=0, server_default="0")
+    #: Of the active version: segments with keywords, ``None`` when it was indexed without.
+    keyword_segments: Mapped[int | None]
+    #: Their words, repeated ones too: what makes a passage long or short.
+    keyword_words: Mapped[int | None] = mapped_column(BigInteger)
 
     enabled: Mapped[bool] = mapped_column(default=True, server_default=text("true"))
     disabled_at: Mapped[datetime | None] = _when()

@@ -13,7 +13,16 @@ from shared.extensions import MIGRATION_ORDER, ORDER
 from shared.settings import env_example
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("kreuzberg", "numpy", "openai", "pgvector", "tokenizers", "wordllama")
+HEAVY = (
+    "kreuzberg",
+    "numpy",
+    "openai",
+    "pgvector",
+    "rjieba",
+    "snowballstemmer",
+    "tokenizers",
+    "wordllama",
+)
 
 
 def test_env_example_is_what_the_settings_say() -> None:

@@ -1,0 +1,105 @@
+"""Text becomes words, and words become numbers: what a keyword search compares.
+
+Chinese is cut by jieba's dictionary, English is reduced to stems, and words
+that only hold a sentence together are left out. A number is the word's hash,
+salted with the dataset: an index over the numbers is one of each dataset.
+Importing this module loads a dictionary.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from uuid import UUID
+
+import rjieba
+from snowballstemmer import stemmer
+
+_HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_TOKEN = re.compile(f"[{_HAN}]+|[^\\W{_HAN}]+")
+_FIRST_HAN = "\u3400"
+#: Nobody asks for longer ones; base64 and the like would fill the cache.
+_LONGEST_STEMMED = 40
+#: What a column of the frequency's type holds.
+_MOST_FREQUENT = 32_767
+# fmt: off
+_STOP_WORDS = frozenset((
+    "a", "about", "an", "and", "any", "are", "as", "at", "be", "been", "but", "by", "can", "could",
+    "d", "did", "do", "does", "for", "from", "had", "has", "have", "how", "i", "if", "in", "into",
+    "is", "it", "its", "ll", "may", "me", "my", "no", "not", "of", "on", "or", "our", "re", "s",
+    "shall", "should", "so", "some", "such", "t", "than", "that", "the", "their", "them", "then",
+    "there", "these", "they", "this", "those", "to", "us", "ve", "was", "we", "were", "what",
+    "when", "where", "which", "who", "why", "will", "with", "would", "you", "your",
+    "的", "了", "是", "在", "和", "与", "或", "及", "也", "都", "就", "而", "着", "吗", "呢", "吧",
+    "啊", "么", "什么", "怎么", "怎样", "如何", "哪", "哪些", "这", "那", "我", "你", "他", "她",
+    "它", "我们", "你们", "他们", "把", "被", "为", "以", "于", "之", "其", "请问",
+))
+# fmt: on
+
+
+@dataclass(frozen=True, slots=True)
+class WordCounts:
+    """The words of a text.
+
+    Attributes:
+        numbers: each word once.
+        frequencies: how often each occurs.
+        length: words in all, repeated ones too.
+    """
+
+    numbers: list[int]
+    frequencies: list[int]
+    length: int
+
+
+def count_words(text: str, dataset_id: UUID) -> WordCounts:
+    """The words of a text, numbered for this dataset; the same for a passage and a question."""
+    salt = _salt(dataset_id)
+    counts = Counter(number for token in _tokens(text) for number in _numbers(token))
+    return WordCounts(
+        [number ^ salt for number in counts],
+        [min(count, _MOST_FREQUENT) for count in counts.values()],
+        counts.total(),
+    )
+
+
+def _tokens(text: str) -> Iterator[str]:
+    # Full-width letters and ligatures are the same words.
+    plain = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    for token in _TOKEN.findall(plain.lower()):
+        if token[0] < _FIRST_HAN or not _is_han(token[0]):
+            yield token
+        else:
+            yield from rjieba.cut_for_search(token)
+
+
+def _is_han(character: str) -> bool:
+    return re.match(f"[{_HAN}]", character) is not None
+
+
+def _numbers(token: str) -> tuple[int, ...]:
+    return _known(token) if len(token) <= _LONGEST_STEMMED else (_number(token),)
+
+
+@lru_cache(maxsize=32_768)
+def _known(token: str) -> tuple[int, ...]:
+    """The numbers of a token: ``max_segments`` is found by its parts as well."""
+    parts = [part for part in token.split("_") if part]
+    words = [*parts, token] if len(parts) > 1 else parts
+    # One a call: a stemmer keeps state, and threads would share it.
+    stem = stemmer("english").stemWord
+    return tuple(
+        _number(stem(word) if word.isascii() else word) for word in words if word not in _STOP_WORDS
+    )
+
+
+def _number(word: str) -> int:
+    return int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), signed=True)
+
+
+def _salt(dataset_id: UUID) -> int:
+    first, second = dataset_id.bytes[:8], dataset_id.bytes[8:]
+    return int.from_bytes(first, signed=True) ^ int.from_bytes(second, signed=True)
