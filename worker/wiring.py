@@ -69,6 +69,7 @@ def indexing_needs() -> IndexingNeeds:
         max_deaths=settings.delivery.delivery_max_deaths,
         heartbeat=_heartbeat(),
         announce=partial(announce_waiting, celery=current_app.extensions["celery"]),
+        keywords=indexing.indexing_keywords,
     )
 
 

@@ -48,5 +48,9 @@ class IndexingSettings(SettingsGroup):
     indexing_max_segments: int = Field(
         1_000_000, ge=1, description="Most segments one document may become."
     )
+    indexing_keywords: bool = Field(
+        default=True,
+        description="Keep the words of embedded datasets too: hybrid and keyword search need them.",
+    )
     embedding_provider: str = Field("wordllama", description="The default dataset's embedder.")
     embedding_model: str = Field("l2_supercat_256", description="Its model.")

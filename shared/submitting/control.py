@@ -54,6 +54,12 @@ _FORGET = (
           AND segment_vectors.version IS DISTINCT FROM documents.active_version
     """),
     text("""
+        DELETE FROM segment_keywords USING documents
+        WHERE documents.id = ANY(CAST(:ids AS uuid[]))
+          AND segment_keywords.document_id = documents.id
+          AND segment_keywords.version IS DISTINCT FROM documents.active_version
+    """),
+    text("""
         DELETE FROM document_segments USING documents
         WHERE documents.id = ANY(CAST(:ids AS uuid[]))
           AND document_segments.document_id = documents.id

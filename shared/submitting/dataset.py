@@ -13,14 +13,24 @@ from uuid import UUID, uuid4
 from celery import Celery
 from redis import Redis
 from sqlalchemy import func, select
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from shared.errors import DocumentIndexingInProgress, NotFound
-from shared.models import Dataset, Document, DocumentStatus, Tenant, UploadFile
+from shared.models import Dataset, Document, DocumentStatus, UploadFile
 from shared.queueing import guard
 from shared.submitting.announcing import announce
+from shared.submitting.datasets import ensure_dataset, ensure_tenant
 from shared.submitting.files import StoredFile, storable, upload_files
+
+__all__ = [
+    "Outcome",
+    "Submission",
+    "ensure_dataset",
+    "ensure_tenant",
+    "source_key",
+    "submit_document",
+    "submit_documents",
+]
 
 #: What an index of PostgreSQL takes beside the dataset, and the column in characters.
 _SOURCE_KEY_BYTES = 1024
@@ -50,34 +60,6 @@ class Submission:
     def will_be_indexed(self) -> bool:
         """Whether there is work to announce."""
         return self.outcome in {Outcome.NEW, Outcome.CHANGED, Outcome.AGAIN}
-
-
-def ensure_tenant(session: Session, name: str) -> UUID:
-    """The tenant of that name, made when there is none; safe under concurrency."""
-    session.execute(insert(Tenant).values(name=name).on_conflict_do_nothing())
-    return session.scalars(select(Tenant.id).where(Tenant.name == name)).one()
-
-
-def ensure_dataset(
-    session: Session,
-    tenant_id: UUID,
-    name: str,
-    embedding_provider: str = "wordllama",
-    embedding_model: str = "l2_supercat_256",
-) -> UUID:
-    """The tenant's dataset of that name, made when there is none; safe under concurrency."""
-    session.execute(
-        insert(Dataset)
-        .values(
-            tenant_id=tenant_id,
-            name=name,
-            embedding_provider=embedding_provider,
-            embedding_model=embedding_model,
-        )
-        .on_conflict_do_nothing()
-    )
-    query = select(Dataset.id).where(Dataset.tenant_id == tenant_id, Dataset.name == name)
-    return session.scalars(query).one()
 
 
 def submit_document(

@@ -1,4 +1,4 @@
-"""``rag-worker index``, ``status`` and ``search``."""
+"""``rag-worker index`` and ``status``."""
 
 import json
 from dataclasses import asdict
@@ -9,11 +9,12 @@ import click
 from sqlalchemy.orm import Session
 
 from shared.models import db
+from shared.models.dataset import TECHNIQUES
 from worker.cli.application import in_application
 from worker.cli.failures import SOME_FAILED
 from worker.cli.indexing import IndexReport, index_paths
 from worker.cli.overview import dataset_overview, document_overview, find_dataset
-from worker.cli.printing import printable, shortened
+from worker.cli.printing import printable
 
 DEFAULT_NAME = "default"
 
@@ -30,6 +31,11 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON obj
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @tenant_option
 @dataset_option
+@click.option(
+    "--technique",
+    type=click.Choice(TECHNIQUES),
+    help="Of a new dataset: with vectors (the default), or keywords only.",
+)
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Follow to the end.")
 @click.option(
     "--timeout",
@@ -46,6 +52,7 @@ def index(
     paths: tuple[Path, ...],
     tenant: str,
     dataset: str,
+    technique: str | None,
     timeout_seconds: float,
     *,
     wait: bool,
@@ -56,7 +63,9 @@ def index(
     What is indexed already and unchanged costs nothing. In a folder, hidden files
     and links to other folders are left out.
     """
-    report = index_paths(paths, tenant, dataset, wait=wait, timeout_seconds=timeout_seconds)
+    report = index_paths(
+        paths, tenant, dataset, wait=wait, timeout_seconds=timeout_seconds, technique=technique
+    )
     if as_json:
         click.echo(as_one_line(asdict(report)))
     else:
@@ -103,45 +112,6 @@ def status(
                 click.echo(f"  {printable(one['name'])}: {printable(one['reason'] or '')}")
         elif value is not None:
             click.echo(f"{name}: {printable(str(value))}")
-
-
-@click.command()
-@click.argument("query")
-@tenant_option
-@dataset_option
-@click.option("--limit", default=5, show_default=True, type=click.IntRange(1, 100))
-@json_option
-@in_application
-def search(
-    context: click.Context,  # noqa: ARG001 - every command in an application gets it
-    query: str,
-    tenant: str,
-    dataset: str,
-    limit: int,
-    *,
-    as_json: bool,
-) -> None:
-    """Print the passages nearest to QUERY.
-
-    Each with its document, its position there and its score.
-    """
-    from worker.services.dataset.retrieval import search as find
-    from worker.wiring import retrieval_needs
-
-    with Session(db.engine) as session:
-        dataset_id = find_dataset(session, tenant, dataset)
-    found = find(dataset_id, query, retrieval_needs(), limit)
-    if as_json:
-        click.echo(as_one_line({"passages": [asdict(one) for one in found]}))
-        return
-    for one in found:
-        page = f", page {one.page}" if one.page else ""
-        click.echo(
-            f"{one.score:.3f}  {printable(one.document_name)}, position {one.position}{page}"
-        )
-        click.echo(f"       {shortened(one.content)}")
-    if not found:
-        click.echo("nothing found")
 
 
 def print_failed(report: IndexReport) -> None:

@@ -45,6 +45,7 @@ def index_paths(
     *,
     wait: bool,
     timeout_seconds: float,
+    technique: str | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> IndexReport:
     """Submit the files at the paths and, if asked to, follow them to their end.
@@ -54,7 +55,7 @@ def index_paths(
     Raises:
         ServiceUnavailable: nobody can follow, the broker is away; what is accepted stays so.
     """
-    tenant_id, dataset_id = ensure_place(tenant, dataset)
+    tenant_id, dataset_id = ensure_place(tenant, dataset, technique)
     submissions, unreadable = submit_files(tenant_id, dataset_id, found_files(paths))
     report = IndexReport(dataset_id)
     report.failed += [IndexedFile(name, None, reason) for name, reason in unreadable]

@@ -22,14 +22,23 @@ from worker.cli.found_files import FoundFile
 _BATCH_FILES = 100
 
 
-def ensure_place(tenant: str, dataset: str) -> tuple[UUID, UUID]:
-    """The ids of the tenant and the dataset of these names, made when there are none."""
+def ensure_place(tenant: str, dataset: str, technique: str | None = None) -> tuple[UUID, UUID]:
+    """The ids of the tenant and the dataset of these names, made when there are none.
+
+    Raises:
+        InvalidRequest: the dataset is of another technique.
+    """
     settings: Settings = current_app.extensions["settings"]
     indexing = settings.indexing
     with Session(db.engine) as session, session.begin():
         tenant_id = ensure_tenant(session, tenant)
         dataset_id = ensure_dataset(
-            session, tenant_id, dataset, indexing.embedding_provider, indexing.embedding_model
+            session,
+            tenant_id,
+            dataset,
+            indexing.embedding_provider,
+            indexing.embedding_model,
+            technique=technique,
         )
     return tenant_id, dataset_id
 

@@ -8,16 +8,17 @@ import numpy as np
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from shared.errors import ParserDied, ShuttingDown, Superseded
+from shared.errors import EmptyFile, ParserDied, ShuttingDown, Superseded
 from shared.models import Dataset, DocumentSegment, DocumentStatus
 from shared.models.document_status import require_transition
 from worker.delivery.lease import Ago, release, renew
-from worker.services.dataset import segments
+from worker.services.dataset import keywords, segments
 from worker.services.dataset.claiming import Job
 from worker.services.dataset.cleaning import clean
 from worker.services.dataset.embedding import EmbeddedPassage, Known, Lookup
 from worker.services.dataset.needs import IndexingNeeds
 from worker.services.dataset.stages import Stages
+from worker.services.dataset.words import WordCounts
 from worker.stores.vectors import VectorBatch
 
 
@@ -28,13 +29,16 @@ class Totals:
     segments: int = 0
     tokens: int = 0
     words: int = 0
+    #: ``None`` where no keywords are kept.
+    keyword_segments: int | None = None
+    keyword_words: int | None = None
 
 
 def lookup(needs: IndexingNeeds, job: Job) -> Lookup:
     """Vectors of the serving version by content hash: unchanged passages keep theirs."""
 
     def look(hashes: Sequence[str]) -> dict[str, Known]:
-        if job.active_version is None:
+        if job.active_version is None or not job.has_vectors:
             return {}
         with needs.sessions() as session:
             stored = segments.by_hash(session, job.document_id, job.active_version, hashes)
@@ -74,7 +78,7 @@ def write_batch(
     Raises:
         LeaseLost: another worker has the document; nothing is written.
     """
-    first_position = _count(totals, embedded)
+    first_position, words = _count(needs, job, totals, embedded)
     # First the lease: its row lock holds off a new owner until this commits.
     renew(
         session,
@@ -83,7 +87,7 @@ def write_batch(
         completed_segments=totals.segments,
         **stages.columns(),
     )
-    _write(session, needs, job, first_position, embedded)
+    _write(session, needs, job, first_position, embedded, words)
 
 
 def complete(
@@ -98,9 +102,15 @@ def complete(
 
     Raises:
         LeaseLost: another worker has the document; nothing is written.
+        EmptyFile: (permanent) nothing of it could be found by a search.
     """
     require_transition(stages.status, DocumentStatus.COMPLETED)
-    first_position = _count(totals, embedded)
+    first_position, words = _count(needs, job, totals, embedded)
+    if not job.has_vectors and not totals.keyword_segments:
+        raise EmptyFile(
+            f"{job.name} holds no word that a keyword search could find: "
+            "upload a file with text in it"
+        )
     release(
         session,
         job.lease,
@@ -115,10 +125,12 @@ def complete(
         tokens=totals.tokens,
         total_segments=totals.segments,
         completed_segments=totals.segments,
+        keyword_segments=totals.keyword_segments,
+        keyword_words=totals.keyword_words,
         **stages.columns(),
     )
-    _write(session, needs, job, first_position, embedded)
-    if job.embedding_dimension is None:
+    _write(session, needs, job, first_position, embedded, words)
+    if job.has_vectors and job.embedding_dimension is None:
         session.execute(
             update(Dataset)
             .where(Dataset.id == job.dataset_id, Dataset.embedding_dimension.is_(None))
@@ -175,12 +187,20 @@ def _delete_other_versions(
     segments.delete_other_versions(session, job.document_id, keep)
 
 
-def _count(totals: Totals, embedded: Sequence[EmbeddedPassage]) -> int:
+def _count(
+    needs: IndexingNeeds, job: Job, totals: Totals, embedded: Sequence[EmbeddedPassage]
+) -> tuple[int, list[WordCounts] | None]:
+    """The first passage's position, and the passages' words; before anything is sent."""
     first_position = totals.segments
     totals.segments += len(embedded)
     totals.tokens += sum(one.tokens for one in embedded)
     totals.words += sum(one.words for one in embedded)
-    return first_position
+    if job.has_vectors and not needs.keywords:
+        return first_position, None
+    words = keywords.count([one.passage.text for one in embedded], job.dataset_id)
+    totals.keyword_segments = (totals.keyword_segments or 0) + sum(one.length > 0 for one in words)
+    totals.keyword_words = (totals.keyword_words or 0) + sum(one.length for one in words)
+    return first_position, words
 
 
 def _write(
@@ -189,10 +209,15 @@ def _write(
     job: Job,
     first_position: int,
     embedded: Sequence[EmbeddedPassage],
+    words: list[WordCounts] | None,
 ) -> None:
     hashes = [one.content_hash for one in embedded]
     ids = segments.segment_ids(job.document_id, job.version, first_position, hashes)
     segments.write(session, job.owner, first_position, ids, embedded)
+    if words is not None:
+        keywords.write(session, job.owner, ids, words)
+    if not job.has_vectors:
+        return
     vectors = np.stack([one.vector for one in embedded])
     needs.vectors.upsert(
         session, VectorBatch(job.dataset_id, job.document_id, job.version, ids, vectors)

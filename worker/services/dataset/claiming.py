@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from shared.errors import AttemptsExhausted, LeaseHeld, SubjectGone
 from shared.models import Dataset, DatasetProcessRule, Document, DocumentStatus, UploadFile
+from shared.models.dataset import ECONOMY
 from shared.models.document_status import IN_PROGRESS
 from worker.delivery.lease import Ago, Lease, claim
 from worker.services.dataset.splitting import SplitRule
@@ -31,12 +32,19 @@ class Job:
     storage_key: str
     size_bytes: int
     rule: SplitRule
+    #: ``high_quality`` or ``economy``.
+    technique: str
     embedding_provider: str
     embedding_model: str
     #: ``None`` until the dataset's first document is complete.
     embedding_dimension: int | None
     #: What stopped the attempt before, if it could say.
     last_error: str | None
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether its passages are embedded."""
+        return self.technique != ECONOMY
 
     @property
     def owner(self) -> dict[str, UUID | int]:
@@ -124,6 +132,7 @@ _JOB = (
         Document.active_version,
         Document.name,
         Document.error,
+        Dataset.indexing_technique,
         Dataset.embedding_provider,
         Dataset.embedding_model,
         Dataset.embedding_dimension,
@@ -152,6 +161,7 @@ def _job(session: Session, lease: Lease) -> Job:
         storage_key=row.storage_key or "",
         size_bytes=row.size_bytes or 0,
         rule=SplitRule(**(row.rules or {}).get("segmentation", {})),
+        technique=row.indexing_technique,
         embedding_provider=row.embedding_provider,
         embedding_model=row.embedding_model,
         embedding_dimension=row.embedding_dimension,

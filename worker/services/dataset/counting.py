@@ -12,3 +12,8 @@ def word_count(content: str) -> int:
         return len(content.split())
     spaced, characters = _UNSPACED.subn(" ", content)
     return characters + len(spaced.split())
+
+
+def unspaced_characters(content: str) -> int:
+    """Characters of scripts that are written without spaces."""
+    return 0 if content.isascii() else len(_UNSPACED.findall(content))

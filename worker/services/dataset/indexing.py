@@ -16,6 +16,7 @@ from worker.services.dataset import activation
 from worker.services.dataset.activation import Totals
 from worker.services.dataset.claiming import Job, claim_document, require_attempts_left
 from worker.services.dataset.cleaning import clean
+from worker.services.dataset.economy import NoEmbedder
 from worker.services.dataset.embedding import embed_passages
 from worker.services.dataset.extracting import extract
 from worker.services.dataset.needs import IndexingNeeds
@@ -94,6 +95,8 @@ def _run(job: Job, needs: IndexingNeeds) -> Totals:
 
 
 def _embedder(job: Job, needs: IndexingNeeds) -> Embedder:
+    if not job.has_vectors:
+        return NoEmbedder()
     embedder = needs.embedders(job.embedding_provider, job.embedding_model)
     if job.embedding_dimension not in {None, embedder.dimension}:
         raise Permanent(

@@ -78,6 +78,7 @@ class IndexingNeeds:
     Attributes:
         batch_segments: segments embedded and written in one transaction.
         max_segments: the most one document may become.
+        keywords: whether datasets with vectors get keywords too.
         lease_seconds: life of the lease; renewed with each batch.
         max_attempts: pick-ups of one version before the document ends.
         max_deaths: workers that may die on it before it ends.
@@ -98,3 +99,4 @@ class IndexingNeeds:
     max_deaths: int
     heartbeat: Heartbeat
     announce: Announce
+    keywords: bool = True

@@ -8,6 +8,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from shared.models import DocumentSegment
+from worker.services.dataset import keywords
 from worker.services.dataset.embedding import EmbeddedPassage
 
 #: The namespace of segment ids: fixed for ever, or every re-index would double its segments.
@@ -100,5 +101,6 @@ def by_hash(
 
 
 def delete_other_versions(session: Session, document_id: UUID, keep: int | None) -> None:
-    """Delete the document's segments of every version but ``keep``."""
+    """Delete the document's segments, and their keywords, of every version but ``keep``."""
+    keywords.delete_other_versions(session, document_id, keep)
     session.execute(_DELETE, {"document_id": document_id, "keep": keep})
