@@ -11,6 +11,7 @@ from shared.models import DocumentStatus
 from tests.fixtures.application import Reader, Submit
 from tests.fixtures.worker_process import StartWorker
 from worker.services.dataset.retrieval import search
+from worker.services.dataset.search_options import SearchOptions
 from worker.wiring import retrieval_needs
 
 SAMPLES = Path(str(files("worker"))) / "samples"
@@ -49,7 +50,9 @@ def test_each_sample_question_finds_its_passage(
         for entry in questions
         if not any(
             one.document_name == entry["document"] and entry["expect"] in flat(one.content)
-            for one in search(dataset_id, entry["question"], retrieval_needs(), limit=3)
+            for one in search(
+                dataset_id, entry["question"], retrieval_needs(), SearchOptions(top_k=3)
+            )
         )
     ]
     assert len(questions) >= 10

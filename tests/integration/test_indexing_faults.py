@@ -26,6 +26,7 @@ from worker.services.dataset.claiming import claim_document
 from worker.services.dataset.indexing import index_document
 from worker.services.dataset.needs import IndexingNeeds
 from worker.services.dataset.retrieval import search
+from worker.services.dataset.search_options import SearchOptions
 from worker.wiring import embedder, indexing_needs, retrieval_needs
 
 OLD = b"The lighthouse lamp turns once in twelve seconds. " * 200
@@ -207,7 +208,7 @@ def test_search_sees_one_whole_version_at_any_moment(
     seen: list[set[str]] = []
 
     def look() -> None:
-        found = search(dataset_id, "lamp or horn", retrieval_needs(), limit=50)
+        found = search(dataset_id, "lamp or horn", retrieval_needs(), SearchOptions(top_k=50))
         seen.append({one.content.split()[1] for one in found})
 
     index_document(document_id, dataset_id, needs_with(ObservedEmbedder(look), batch_segments=2))

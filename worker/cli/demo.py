@@ -147,10 +147,12 @@ def _own_questions(dataset_id: UUID) -> list[Question]:
 
 def _ask(dataset_id: UUID, question: Question) -> None:
     from worker.services.dataset.retrieval import search
+    from worker.services.dataset.search_options import SearchOptions
     from worker.wiring import retrieval_needs
 
     click.echo(f"\n? {shortened(question.text, 100)}{question.origin}")
-    found = search(dataset_id, question.text, retrieval_needs(), limit=len(_SHOWN_CHARACTERS))
+    options = SearchOptions(top_k=len(_SHOWN_CHARACTERS))
+    found = search(dataset_id, question.text, retrieval_needs(), options)
     for one, characters in zip(found, _SHOWN_CHARACTERS, strict=False):
         click.echo(f"  {one.score:.3f}  {printable(one.document_name)}, position {one.position}")
         click.echo(f"         {shortened(one.content, characters)}")

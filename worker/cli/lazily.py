@@ -19,7 +19,7 @@ class CommandEntry:
 COMMANDS = (
     CommandEntry("index", "worker.cli.documents", "Index files and folders."),
     CommandEntry("status", "worker.cli.documents", "Show a document, or a dataset's documents."),
-    CommandEntry("search", "worker.cli.documents", "Print the passages nearest to QUERY."),
+    CommandEntry("search", "worker.cli.searching", "Print the passages that answer QUERY."),
     CommandEntry("documents", "worker.cli.controlling", "Pause, resume or cancel documents."),
     CommandEntry("dead-letters", "worker.cli.dead_letters", "See, replay or discard what failed."),
     CommandEntry("switches", "worker.cli.switches", "Hold or skip tasks in a running system."),

@@ -32,15 +32,23 @@ _FETCH = text("""
 """)
 
 # The inner product of unit vectors is the cosine; <#> is its negative. Selected as it is sorted
-# by: any other form of it would make the sort carry the vectors, a kilobyte a row.
-_SEARCH = text("""
+# by: any other form of it would make the sort carry the vectors, a kilobyte a row. The disabled
+# segments are few and have an index: a join with every segment's row would cost most of the time.
+_SELECT = """
     SELECT v.id, v.embedding <#> CAST(:query AS vector) AS distance
     FROM segment_vectors v
     JOIN documents d ON d.id = v.document_id AND d.active_version = v.version
     WHERE d.dataset_id = :dataset_id AND d.enabled AND NOT d.archived
+      AND v.id NOT IN (
+          SELECT id FROM document_segments WHERE dataset_id = :dataset_id AND NOT enabled
+      )
+"""
+_NEAREST = """
     ORDER BY distance
     LIMIT :limit
-""")
+"""
+_SEARCH = text(_SELECT + _NEAREST)
+_SEARCH_DOCUMENTS = text(_SELECT + "AND d.id = ANY(CAST(:documents AS uuid[]))" + _NEAREST)
 
 
 class PgVectorStore:
@@ -69,11 +77,23 @@ class PgVectorStore:
         return {row.id: np.array(orjson.loads(row.embedding), np.float32) for row in rows}
 
     def search(
-        self, session: Session, dataset_id: UUID, query: NDArray[np.float32], limit: int
+        self,
+        session: Session,
+        dataset_id: UUID,
+        query: NDArray[np.float32],
+        limit: int,
+        *,
+        documents: Sequence[UUID] | None = None,
     ) -> list[Match]:
-        """The nearest segments of a dataset, best first."""
+        """The nearest segments of a dataset, or of ``documents`` of it, best first."""
         rows = session.execute(
-            _SEARCH, {"dataset_id": dataset_id, "query": _literal(query), "limit": limit}
+            _SEARCH if documents is None else _SEARCH_DOCUMENTS,
+            {
+                "dataset_id": dataset_id,
+                "query": _literal(query),
+                "limit": limit,
+                "documents": None if documents is None else [str(one) for one in documents],
+            },
         )
         return [Match(row.id, -float(row.distance)) for row in rows]
 

@@ -37,8 +37,7 @@ class Match:
 class VectorStore(Protocol):
     """Where vectors live. Search sees the active version of enabled documents only.
 
-    A segment that is not to be found has no vector: a join with its row for each
-    vector would be most of a search's time.
+    Disabled segments are left out inside the search, so that it gives as many as asked for.
     """
 
     def upsert(self, session: Session, batch: VectorBatch) -> None:
@@ -51,6 +50,12 @@ class VectorStore(Protocol):
         """The vectors of these segments, those that exist."""
 
     def search(
-        self, session: Session, dataset_id: UUID, query: NDArray[np.float32], limit: int
+        self,
+        session: Session,
+        dataset_id: UUID,
+        query: NDArray[np.float32],
+        limit: int,
+        *,
+        documents: Sequence[UUID] | None = None,
     ) -> list[Match]:
-        """The nearest segments of a dataset, best first."""
+        """The nearest segments of a dataset, or of ``documents`` of it, best first."""

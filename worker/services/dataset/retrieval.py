@@ -1,15 +1,34 @@
 """Search: a question finds passages of the documents' active versions."""
 
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from shared.errors import InvalidRequest, NotFound
 from shared.models import Dataset, Document, DocumentSegment
+from shared.models.dataset import ECONOMY
+from worker.services.dataset import keywords
+from worker.services.dataset.filtering import documents_asked_for
+from worker.services.dataset.fusing import fuse
+from worker.services.dataset.keywords import Coverage
 from worker.services.dataset.needs import Embedders
-from worker.stores.vectors import VectorStore
+from worker.services.dataset.search_options import SearchMethod, SearchOptions, check_question
+from worker.stores.vectors import Match, VectorStore
+
+logger = logging.getLogger(__name__)
+
+#: Either side of a hybrid search gives this many, or as many as are asked for: a passage may
+#: be first of all without being first on any side.
+_HYBRID_DEPTH = 100
+
+_ANY = SearchOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +45,9 @@ class FoundPassage:
     """A passage that answers.
 
     Attributes:
-        score: the cosine of question and passage, at most 1.
+        score: by vector, the cosine of question and passage, at most 1; by keyword, the
+            share of the question's words it holds, rare ones weighing more; hybrid, both
+            fused, 1 for what is first and perfect on both sides.
         position: the passage's place in its document, from 0.
         page: the page it begins on, from 1, where the format has pages.
     """
@@ -40,30 +61,137 @@ class FoundPassage:
     content: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """What of a dataset decides how it is searched."""
+
+    technique: str
+    provider: str
+    name: str
+
+
 def search(
-    dataset_id: UUID, question: str, needs: RetrievalNeeds, limit: int = 5
+    dataset_id: UUID, question: str, needs: RetrievalNeeds, options: SearchOptions = _ANY
 ) -> list[FoundPassage]:
-    """The passages nearest in meaning, best first.
+    """The passages that answer best, best first: of one moment, never of two versions.
 
     Raises:
-        InvalidRequest: the question is empty.
-        NotFound: there is no such dataset.
+        InvalidRequest: the question is empty, or the dataset cannot be searched that way.
+        NotFound: there is no such dataset, or it has no such document.
+        ServiceUnavailable: (transient) the embedding provider does not answer.
     """
-    if not question.strip():
-        raise InvalidRequest("the question is empty: ask for something")
+    check_question(question)
     with needs.sessions() as session:
-        dataset = session.get(Dataset, dataset_id)
-        if dataset is None:
-            raise NotFound(f"there is no dataset {dataset_id}")
-        embedder = needs.embedders(dataset.embedding_provider, dataset.embedding_model)
-        query = embedder.embed([question]).vectors[0]
-        matches = needs.vectors.search(session, dataset_id, query, limit)
-        rows = session.execute(
-            select(DocumentSegment, Document.name)
-            .join(Document, Document.id == DocumentSegment.document_id)
-            .where(DocumentSegment.id.in_([match.id for match in matches]), DocumentSegment.enabled)
+        model = _model(session, dataset_id)
+    while True:
+        # Before the snapshot: no transaction waits for a provider.
+        query = _embedded(question, model, needs, options)
+        with _snapshot(needs.sessions) as session:
+            current = _model(session, dataset_id)
+            if current == model:
+                return _search(session, dataset_id, question, query, needs, options)
+        model = current  # it was changed meanwhile
+
+
+def _search(
+    session: Session,
+    dataset_id: UUID,
+    question: str,
+    query: NDArray[np.float32] | None,
+    needs: RetrievalNeeds,
+    options: SearchOptions,
+) -> list[FoundPassage]:
+    coverage = keywords.coverage(session, dataset_id)
+    method = _method(options, coverage, has_vector=query is not None)
+    documents = documents_asked_for(session, dataset_id, options)
+    if documents is not None and not documents:
+        return []
+    depth = max(_HYBRID_DEPTH, options.top_k) if method is SearchMethod.HYBRID else options.top_k
+    by_vector: list[Match] = []
+    by_keyword: list[Match] = []
+    if method is not SearchMethod.KEYWORD and query is not None:
+        by_vector = needs.vectors.search(session, dataset_id, query, depth, documents=documents)
+    if method is not SearchMethod.VECTOR:
+        _require_keywords(dataset_id, coverage)
+        by_keyword = keywords.search(session, dataset_id, question, depth, documents, coverage)
+    matches = (
+        fuse(by_vector, by_keyword) if method is SearchMethod.HYBRID else by_vector or by_keyword
+    )
+    if options.score_threshold is not None:
+        matches = [match for match in matches if match.score >= options.score_threshold]
+    return _passages(session, matches[: options.top_k])
+
+
+def _model(session: Session, dataset_id: UUID) -> _Model:
+    query = select(
+        Dataset.indexing_technique, Dataset.embedding_provider, Dataset.embedding_model
+    ).where(Dataset.id == dataset_id)
+    row = session.execute(query).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no dataset {dataset_id}")
+    return _Model(*row)
+
+
+def _embedded(
+    question: str, model: _Model, needs: RetrievalNeeds, options: SearchOptions
+) -> NDArray[np.float32] | None:
+    """The question's vector, ``None`` where no vectors are searched."""
+    if model.technique == ECONOMY:
+        if options.method not in {None, SearchMethod.KEYWORD}:
+            raise InvalidRequest(
+                f"an economy dataset has no vectors, so it cannot be searched by "
+                f"{options.method}: search by keyword"
+            )
+        return None
+    if options.method == SearchMethod.KEYWORD:
+        return None
+    embedder = needs.embedders(model.provider, model.name)
+    vector: NDArray[np.float32] = embedder.embed([question]).vectors[0]
+    return vector
+
+
+@contextmanager
+def _snapshot(sessions: "sessionmaker[Session]") -> Iterator[Session]:
+    """A session in which every query sees the same moment."""
+    with sessions() as session:
+        session.connection(
+            execution_options={"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         )
-        by_id = {row.DocumentSegment.id: row for row in rows}
+        yield session
+
+
+def _method(options: SearchOptions, coverage: Coverage, *, has_vector: bool) -> SearchMethod:
+    if options.method is not None:
+        return SearchMethod(options.method)
+    if not has_vector:
+        return SearchMethod.KEYWORD
+    return SearchMethod.HYBRID if coverage.with_keywords else SearchMethod.VECTOR
+
+
+def _require_keywords(dataset_id: UUID, coverage: Coverage) -> None:
+    if not coverage.without_keywords:
+        return
+    if not coverage.with_keywords:
+        raise InvalidRequest(
+            f"the documents of dataset {dataset_id} have no keywords: search it by vector, or "
+            "set INDEXING_KEYWORDS=true and index them again"
+        )
+    logger.warning(
+        "%d documents of dataset %s have no keywords: only their vectors are searched; "
+        "index them again with INDEXING_KEYWORDS=true",
+        coverage.without_keywords,
+        dataset_id,
+        extra={"action": "search.keywords_missing"},
+    )
+
+
+def _passages(session: Session, matches: Sequence[Match]) -> list[FoundPassage]:
+    rows = session.execute(
+        select(DocumentSegment, Document.name)
+        .join(Document, Document.id == DocumentSegment.document_id)
+        .where(DocumentSegment.id.in_([match.id for match in matches]))
+    )
+    by_id = {row.DocumentSegment.id: row for row in rows}
     return [
         FoundPassage(
             document_id=by_id[match.id].DocumentSegment.document_id,

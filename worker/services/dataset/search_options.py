@@ -1,0 +1,124 @@
+"""What a search may ask for, checked before anything is looked up."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from uuid import UUID
+
+from shared.errors import InvalidRequest
+
+MOST_PASSAGES = 100
+LONGEST_QUESTION_CHARACTERS = 8_000
+
+#: What a document's metadata can be compared with.
+Scalar = str | int | float | bool
+
+
+class SearchMethod(StrEnum):
+    """How passages are found."""
+
+    VECTOR = "vector"  #: by meaning: the cosine of question and passage
+    KEYWORD = "keyword"  #: by words: how much of the question a passage holds
+    HYBRID = "hybrid"  #: both, fused
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """What a search may ask for.
+
+    Attributes:
+        method: ``vector``, ``keyword`` or ``hybrid``; ``None`` for the dataset's: keyword
+            of an economy dataset, else hybrid where the documents have keywords.
+        top_k: passages at most, 1 to 100.
+        score_threshold: leave out passages that score less, 0 to 1; what a score
+            means depends on the method, see docs/retrieval.md.
+        documents: search these only; ``None`` for all.
+        metadata: search documents only whose metadata has these values, each given
+            as one value or as a list of which one must be met.
+    """
+
+    method: str | None = None
+    top_k: int = 5
+    score_threshold: float | None = None
+    documents: Sequence[UUID] | None = None
+    metadata: Mapping[str, Scalar | Sequence[Scalar]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            InvalidRequest: names the field and what it takes.
+        """
+        _check_method(self.method)
+        _check_number("top_k", self.top_k, 1, MOST_PASSAGES)
+        if not isinstance(self.top_k, int):
+            raise InvalidRequest(f"top_k is a whole number, not {self.top_k!r}")
+        if self.score_threshold is not None:
+            _check_number("score_threshold", self.score_threshold, 0, 1)
+        if self.documents is not None:
+            _check_documents(self.documents)
+        _check_metadata(self.metadata)
+
+
+def check_question(question: str) -> None:
+    """Check what is asked.
+
+    Raises:
+        InvalidRequest: it is empty or too long.
+    """
+    if not question.strip():
+        raise InvalidRequest("the question is empty: ask for something")
+    if len(question) > LONGEST_QUESTION_CHARACTERS:
+        raise InvalidRequest(
+            f"the question has {len(question):,} characters, "
+            f"at most {LONGEST_QUESTION_CHARACTERS:,} are searched for: shorten it"
+        )
+
+
+def values_of(wanted: Scalar | Sequence[Scalar]) -> list[Scalar]:
+    """The values of which one must be met."""
+    return [wanted] if isinstance(wanted, str | int | float) else list(wanted)
+
+
+def _check_method(method: str | None) -> None:
+    known = [str(one) for one in SearchMethod]
+    if method is not None and method not in known:
+        raise InvalidRequest(f"there is no search method {method!r}, only: {', '.join(known)}")
+
+
+def _check_number(name: str, value: object, least: float, most: float) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not least <= value <= most:  # type: ignore[operator]
+        raise InvalidRequest(f"{name} is a number from {least:g} to {most:g}, not {value!r}")
+
+
+def _check_documents(documents: object) -> None:
+    is_list = isinstance(documents, Sequence) and not isinstance(documents, str)
+    if not is_list or not all(isinstance(one, UUID) for one in documents):  # type: ignore[attr-defined]
+        raise InvalidRequest("documents is a list of document ids (UUID)")
+
+
+def _check_metadata(metadata: object) -> None:
+    if not isinstance(metadata, Mapping):
+        raise InvalidRequest("metadata is a mapping of names to values")
+    for name, wanted in metadata.items():
+        if not isinstance(name, str) or not name or "\0" in name:
+            raise InvalidRequest(f"a name in metadata is a text that is not empty, not {name!r}")
+        is_list = isinstance(wanted, Sequence) and not isinstance(wanted, str)
+        values = list(wanted) if is_list else [wanted]
+        if not values:
+            raise InvalidRequest(f"metadata {name!r} has no value: give at least one")
+        for value in values:
+            _check_value(name, value)
+
+
+def _check_value(name: str, value: object) -> None:
+    if not isinstance(value, str | int | float):
+        raise InvalidRequest(
+            f"metadata {name!r} is compared with a text, a number, true or false, not {value!r}"
+        )
+    if isinstance(value, str) and "\0" in value:
+        raise InvalidRequest(f"metadata {name!r}: a text without a null character, please")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidRequest(f"metadata {name!r}: a finite number, not {value!r}")
