@@ -38,7 +38,7 @@ imports: .venv/.complete ## The import contracts
 	$(RUN)/lint-imports
 
 unit: .venv/.complete ## The test suites
-	$(RUN)/pytest
+	$(RUN)/pytest -n auto --dist worksteal
 
 format: .venv/.complete ## Rewrite the code in the house format
 	$(RUN)/ruff format .

@@ -16,6 +16,7 @@ from worker.services.dataset.messages import parse_ids
 from worker.tasks.dataset import document_indexing_task
 from worker.wiring import indexing_needs
 
+_SOME_ID = "2f1b6a52-3d0c-4f8e-9a57-6f0f3d1c9e10"
 TEXT = b"The well on the north side is tested every month. " * 5
 
 
@@ -83,11 +84,11 @@ def test_delay_with_many_ids_indexes_each_once(
 @pytest.mark.parametrize(
     ("dataset", "documents", "named"),
     [
-        ("not an id", [str(uuid4())], "dataset_id"),
-        (str(uuid4()), ["not an id"], "document_ids"),
-        (str(uuid4()), [None], "document_ids"),
-        (str(uuid4()), [], "document_ids is empty"),
-        (str(uuid4()), str(uuid4()), "document_ids is a list"),
+        ("not an id", [_SOME_ID], "dataset_id"),
+        (_SOME_ID, ["not an id"], "document_ids"),
+        (_SOME_ID, [None], "document_ids"),
+        (_SOME_ID, [], "document_ids is empty"),
+        (_SOME_ID, _SOME_ID, "document_ids is a list"),
     ],
 )
 def test_a_message_that_says_nothing_sensible_names_what_is_wrong(
