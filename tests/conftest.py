@@ -8,9 +8,6 @@ from pathlib import Path
 import pytest
 
 from shared.settings import load_settings
-from tests.fixtures.servers import OUTSIDE
-
-_MOST_PROCESSES = 8
 
 pytest_plugins = [
     "tests.fixtures.servers",
@@ -20,16 +17,6 @@ pytest_plugins = [
     "tests.fixtures.commands",
     "tests.fixtures.outbox_rows",
 ]
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """One process more than there are cores: much of a test is waiting for other processes.
-
-    Each has servers of its own; those that come from outside cannot be shared.
-    """
-    if OUTSIDE & os.environ.keys():
-        return 0
-    return min((os.cpu_count() or 1) + 1, _MOST_PROCESSES)
 
 
 @pytest.fixture(scope="session", autouse=True)

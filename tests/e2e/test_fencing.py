@@ -5,7 +5,7 @@ from uuid import UUID
 import psutil
 from flask import Flask
 from redis import Redis
-from sqlalchemy import func, make_url, select
+from sqlalchemy import TextClause, func, make_url, select, text
 from sqlalchemy.orm import Session
 
 from shared.models import Document, DocumentSegment, DocumentStatus, SegmentVector
@@ -56,9 +56,7 @@ def test_a_child_frozen_past_its_lease_writes_nothing_when_it_wakes_up(
     frozen = start_worker("prefork", 1, INDEXING_BATCH_SEGMENTS="1", **LEASE)
     (one,) = submit({"large.txt": LARGE}, announce=True)
     eventually(lambda: reader.document(one.document_id).completed_segments > 0, SECONDS)
-    family = [psutil.Process(frozen.pid), *psutil.Process(frozen.pid).children(recursive=True)]
-    for process in family:
-        process.suspend()
+    family = _freeze_in_a_transaction(session, frozen.pid)
 
     start_worker("prefork", 1, **LEASE)
     (document,) = reader.await_end(one.document_id, seconds=SECONDS)
@@ -71,6 +69,40 @@ def test_a_child_frozen_past_its_lease_writes_nothing_when_it_wakes_up(
         lambda: "the lease" in frozen.output() or "no longer the newest" in frozen.output(), SECONDS
     )
     assert _facts(session, reader, one.document_id) == before
+
+
+_RUNNING = text("""
+    SELECT count(*) FROM pg_stat_activity
+    WHERE state = 'active' AND pid <> pg_backend_pid() AND datname = current_database()
+""")
+_HOLDERS = text("""
+    SELECT count(*) FROM pg_stat_activity JOIN pg_locks USING (pid)
+    WHERE state = 'idle in transaction' AND mode = 'RowExclusiveLock'
+      AND relation = 'documents'::regclass AND datname = current_database()
+""")
+
+
+def _freeze_in_a_transaction(session: Session, pid: int) -> list[psutil.Process]:
+    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+
+    def count(query: TextClause) -> int:
+        session.rollback()  # within a transaction PostgreSQL repeats its first answer
+        return int(session.scalar(query) or 0)
+
+    def froze() -> bool:
+        for process in family:
+            process.suspend()
+        # A frozen process is in the middle of a transaction, not of a statement.
+        eventually(lambda: count(_RUNNING) == 0, SECONDS)
+        if count(_HOLDERS):
+            return True
+        for process in family:
+            process.resume()
+        return False
+
+    eventually(froze, SECONDS, step=0.001)
+    session.rollback()
+    return family
 
 
 def _facts(session: Session, reader: Reader, document_id: UUID) -> tuple[object, ...]:

@@ -17,6 +17,7 @@ from shared.queueing.task import FlaskTask
 from shared.settings import Settings
 from worker.delivery import lease, runs, shutdown
 from worker.delivery.execution import Execution
+from worker.delivery.frozen import end_idle_transactions
 from worker.delivery.heartbeat import Heartbeat
 from worker.delivery.measuring import Measurement, serve_metrics
 from worker.delivery.nodes import Patience
@@ -107,6 +108,7 @@ def install(flask_app: Flask) -> None:
     celery: Celery = flask_app.extensions["celery"]
     with flask_app.app_context():
         engine = db.engine
+    end_idle_transactions(engine, settings.delivery.delivery_lease_seconds)
     heartbeat = Heartbeat(engine)
     flask_app.extensions["heartbeat"] = heartbeat
     flask_app.extensions["delivery"] = Execution(

@@ -1,0 +1,19 @@
+"""A worker that is frozen in the middle of a transaction keeps no row from the others."""
+
+from typing import Any
+
+from sqlalchemy import Engine, event
+
+
+def end_idle_transactions(engine: Engine, seconds: float) -> None:
+    """Let the server end a transaction whose process says nothing for ``seconds``.
+
+    A stopped process keeps its row locks: the next owner of its work would
+    wait for them as long as it is stopped. For connections opened from now on;
+    what the URI's own ``options`` say wins.
+    """
+    option = f"-c idle_in_transaction_session_timeout={round(seconds * 1000)}"
+
+    @event.listens_for(engine, "do_connect")
+    def connect(_: object, __: object, ___: object, parameters: dict[str, Any]) -> None:
+        parameters["options"] = f"{option} {parameters.get('options', '')}".strip()
