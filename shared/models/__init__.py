@@ -1,9 +1,11 @@
 """The tables; importing this package registers them all."""
 
 from shared.models.base import Base, db
+from shared.models.child_chunk import ChildChunk
 from shared.models.dataset import Dataset, DatasetProcessRule, UploadFile
 from shared.models.document import Document
 from shared.models.document_status import DocumentStatus
+from shared.models.document_version import DocumentVersion
 from shared.models.outbox import NO_TENANT, DeadLetter, OutboxMessage, TaskSwitch
 from shared.models.segment import DocumentSegment, SegmentVector
 from shared.models.segment_keyword import SegmentKeywords
@@ -14,12 +16,14 @@ __all__ = [
     "NO_TENANT",
     "Account",
     "Base",
+    "ChildChunk",
     "Dataset",
     "DatasetProcessRule",
     "DeadLetter",
     "Document",
     "DocumentSegment",
     "DocumentStatus",
+    "DocumentVersion",
     "OutboxMessage",
     "SegmentKeywords",
     "SegmentVector",

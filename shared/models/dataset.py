@@ -51,6 +51,9 @@ class Dataset(Identified, Created, Base):
     embedding_provider: Mapped[str] = mapped_column(String(64))
     embedding_model: Mapped[str] = mapped_column(String(255))
     embedding_dimension: Mapped[int | None]
+    #: The rule of documents that have none of their own; ``None`` is automatic. No foreign key:
+    #: the two tables would point at each other, and a rule lives as long as its dataset.
+    process_rule_id: Mapped[UUID | None]
     retrieval_model: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)
 
 

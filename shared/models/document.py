@@ -66,6 +66,7 @@ class Document(Leased, Identified, Created, Base):
     upload_file_id: Mapped[UUID | None] = mapped_column(
         ForeignKey("upload_files.id", ondelete="SET NULL"), index=True
     )
+    #: The document's own rule; ``None``: its dataset's.
     process_rule_id: Mapped[UUID | None] = mapped_column(
         ForeignKey("dataset_process_rules.id", ondelete="SET NULL"), index=True
     )
