@@ -52,5 +52,10 @@ class IndexingSettings(SettingsGroup):
         default=True,
         description="Keep the words of embedded datasets too: hybrid and keyword search need them.",
     )
+    indexing_max_parent_characters: int = Field(
+        40_000,
+        ge=1_000,
+        description="Where a parent ends that is to be the whole document; more become several.",
+    )
     embedding_provider: str = Field("wordllama", description="The default dataset's embedder.")
     embedding_model: str = Field("l2_supercat_256", description="Its model.")

@@ -60,6 +60,12 @@ _FORGET = (
           AND segment_keywords.version IS DISTINCT FROM documents.active_version
     """),
     text("""
+        DELETE FROM child_chunks USING documents
+        WHERE documents.id = ANY(CAST(:ids AS uuid[]))
+          AND child_chunks.document_id = documents.id
+          AND child_chunks.version IS DISTINCT FROM documents.active_version
+    """),
+    text("""
         DELETE FROM document_segments USING documents
         WHERE documents.id = ANY(CAST(:ids AS uuid[]))
           AND document_segments.document_id = documents.id

@@ -21,6 +21,7 @@ from shared.queueing import guard
 from shared.submitting.announcing import announce
 from shared.submitting.datasets import ensure_dataset, ensure_tenant
 from shared.submitting.files import StoredFile, storable, upload_files
+from shared.submitting.process_rules import AnyRule, keep_rule
 
 __all__ = [
     "Outcome",
@@ -71,15 +72,17 @@ def submit_document(
     guard_seconds: int = 600,
     *,
     celery: Celery | None = None,
+    rule: AnyRule | None = None,
 ) -> Submission:
     """Submit one document; see ``submit_documents``.
 
     Raises:
         DocumentIndexingInProgress: an earlier version is being indexed.
+        InvalidRequest: the rule says something wrong, or does not go with the dataset's form.
         NotFound: there is no such dataset.
     """
     (submission,) = submit_documents(
-        session, redis, dataset_id, [(key, file)], guard_seconds, celery=celery
+        session, redis, dataset_id, [(key, file)], guard_seconds, celery=celery, rule=rule
     )
     if submission.outcome is Outcome.IN_PROGRESS:
         raise DocumentIndexingInProgress(
@@ -96,6 +99,7 @@ def submit_documents(
     guard_seconds: int = 600,
     *,
     celery: Celery | None = None,
+    rule: AnyRule | None = None,
 ) -> list[Submission]:
     """Accept documents: their rows and the messages about them, in the caller's transaction.
 
@@ -114,18 +118,22 @@ def submit_documents(
         guard_seconds: life of the guards.
         celery: publishes right after the commit; without it a worker's relay does,
             a moment later.
+        rule: how these documents are cleaned and split from now on, another one than theirs
+            makes a new version; unset, each keeps its own, or follows its dataset's.
 
     Returns:
         One answer a key, in the order of the keys' first appearance.
 
     Raises:
+        InvalidRequest: the rule says something wrong, or does not go with the dataset's form.
         NotFound: there is no such dataset.
     """
     wanted = {source_key(key): file for key, file in files}
     dataset = _locked(session, dataset_id)
+    rule_id = None if rule is None else keep_rule(session, dataset_id, rule)
     uploads = upload_files(session, dataset.tenant_id, list(wanted.values()))
     stored = _stored(session, dataset_id, list(wanted))
-    outcomes = {key: _outcome(stored.get(key), file) for key, file in wanted.items()}
+    outcomes = {key: _outcome(stored.get(key), file, rule_id) for key, file in wanted.items()}
     documents: dict[str, Document] = {key: row.document for key, row in stored.items()}
     position = _last_position(session, dataset_id)
     for key in (key for key, outcome in outcomes.items() if outcome is Outcome.NEW):
@@ -142,6 +150,7 @@ def submit_documents(
             _start_again(documents[key])
         if outcome in {Outcome.NEW, Outcome.CHANGED}:
             documents[key].upload_file_id = uploads[file.sha256, file.name]
+            documents[key].process_rule_id = rule_id or documents[key].process_rule_id
     session.flush()
     submissions = [
         Submission(
@@ -193,9 +202,11 @@ def _stored(session: Session, dataset_id: UUID, keys: Sequence[str]) -> dict[str
     return {row.Document.source_key: _Stored(row.Document, row.sha256) for row in rows}
 
 
-def _outcome(stored: _Stored | None, file: StoredFile) -> Outcome:
+def _outcome(stored: _Stored | None, file: StoredFile, rule_id: UUID | None) -> Outcome:
     if stored is None:
         return Outcome.NEW
+    if rule_id not in {None, stored.document.process_rule_id}:
+        return Outcome.CHANGED
     if stored.sha256 != file.sha256 or stored.document.name != file.name:
         return Outcome.CHANGED
     if stored.document.indexing_status in {DocumentStatus.COMPLETED, DocumentStatus.PAUSED}:
