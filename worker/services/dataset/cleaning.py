@@ -2,6 +2,9 @@
 
 import re
 import unicodedata
+from dataclasses import dataclass
+
+from worker.services.dataset.addresses import without_addresses
 
 # Control characters but tab and line feed, surrogates (PostgreSQL stores neither NUL nor those),
 # the two noncharacters that broken extractors leave behind, and what is never seen but keeps
@@ -17,6 +20,7 @@ _WIDE_SPACES = re.compile(r"[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 _TRAILING_SPACES = re.compile(r"(?<![ \t])[ \t]+$", re.MULTILINE)
 # Not the single space that is one already: it is most of what there is.
 _INNER_SPACES = re.compile(r"(?<=[^ \t\n])(?: [ \t]+|\t[ \t]*)")
+_INDENTATION = re.compile(r"^[ \t]+", re.MULTILINE)
 _BLANK_LINES = re.compile(r"\n{3,}")
 _MAX_MARKS = 30
 _MARKS = frozenset(mark for mark in map(chr, range(0x300, 0x1E950)) if unicodedata.combining(mark))
@@ -24,23 +28,73 @@ _MARK = f"[{''.join(sorted(_MARKS))}]"
 _PILED_MARKS = re.compile(f"({_MARK}{_MARK}{{{_MAX_MARKS - 1}}}){_MARK}+")
 
 
+@dataclass(frozen=True, slots=True)
+class CleaningRule:
+    """What is taken from a text beside what cannot be stored.
+
+    Attributes:
+        collapse_spaces: runs of white space become one; indentation as well.
+        strip_addresses: addresses of the web and of mail go.
+    """
+
+    collapse_spaces: bool = False
+    strip_addresses: bool = False
+
+
 def clean(text: str) -> str:
     """Unify line ends, drop what cannot be stored, collapse runs of space and blank lines.
 
     Indentation stays: in Markdown and in code it has a meaning.
     """
+    return _with_short_runs(_without_trailing_spaces(storable(text, narrow_spaces=True)))
+
+
+def storable(text: str, *, narrow_spaces: bool = False) -> str:
+    """Unify line ends and drop what cannot be stored or compared; no other character is touched.
+
+    Args:
+        text: anything.
+        narrow_spaces: make each space of another width a plain one.
+    """
     text = _LINE_ENDS.sub("\n", text)
     text = _UNWANTED.sub("", text)
     if not text.isascii():
-        text = _WIDE_SPACES.sub(" ", text)
+        if narrow_spaces:
+            text = _WIDE_SPACES.sub(" ", text)
         # Normalizing takes quadratic time in a run of marks: 64,000 of them took 2.4 s. Most
         # text has none, and asking that first is twenty times as fast as the search.
         if not _MARKS.isdisjoint(text):
             text = _PILED_MARKS.sub(r"\1", text)
         text = unicodedata.normalize("NFC", text)
+    return text
+
+
+def prepare(text: str, rule: CleaningRule) -> str:
+    """What a rule does to a text before it is cut at a separator.
+
+    Blank lines and runs of spaces are still there: a separator may be made of them.
+    """
+    text = storable(text, narrow_spaces=rule.collapse_spaces)
+    if rule.strip_addresses:
+        text = without_addresses(text)
+    return _without_trailing_spaces(text) if rule.collapse_spaces else text
+
+
+def finish(text: str, rule: CleaningRule) -> str:
+    """What a rule does to a piece that was cut."""
+    if not rule.collapse_spaces:
+        return text
+    return _INDENTATION.sub(" ", _with_short_runs(text))
+
+
+def _without_trailing_spaces(text: str) -> str:
     # Asking first costs a tenth of a search that finds nothing.
     if any(mark in text for mark in (" \n", "\t\n")) or text[-1:] in {" ", "\t"}:
-        text = _TRAILING_SPACES.sub("", text)
+        return _TRAILING_SPACES.sub("", text)
+    return text
+
+
+def _with_short_runs(text: str) -> str:
     if "  " in text or "\t" in text:
         text = _INNER_SPACES.sub(" ", text)
     return _BLANK_LINES.sub("\n\n", text)

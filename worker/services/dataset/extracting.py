@@ -7,6 +7,7 @@ from typing import BinaryIO
 from shared.errors import EmptyFile, UnreadableFile
 from worker.providers.parser import Block, Parser
 from worker.services.dataset import archives
+from worker.services.dataset.breaks import last_break
 from worker.services.dataset.decoding import (
     OLE,
     decoded,
@@ -16,10 +17,10 @@ from worker.services.dataset.decoding import (
     mail_as_utf8,
 )
 from worker.services.dataset.limits import Limits, require
-from worker.services.dataset.tables import table_lines
+from worker.services.dataset.tables import numbered_rows, table_lines
 from worker.services.dataset.xml_limits import require_small_xml
 
-__all__ = ["BLOCK_CHARACTERS", "Limits", "extract"]
+__all__ = ["BLOCK_CHARACTERS", "Limits", "extract", "extract_rows", "is_table"]
 
 BLOCK_CHARACTERS = 512 * 1024
 _HEAD_BYTES = 64 * 1024
@@ -61,9 +62,7 @@ def extract(
         UnreadableFile: nothing can read it.
     """
     name = _shown(name)
-    if size_bytes == 0:
-        raise EmptyFile(f"{name} has 0 bytes: upload a file with content")
-    require(size_bytes, limits.file_bytes, name, "bytes", "INDEXING_MAX_FILE_BYTES")
+    _require_size(size_bytes, name, limits)
     is_empty = True
     for block in _blocks(file, name, limits, parser):
         if block.text and not block.text.isspace():
@@ -73,6 +72,39 @@ def extract(
         raise EmptyFile(
             f"{name} holds no text: upload one that does; a scan needs text recognition first"
         )
+
+
+def is_table(name: str) -> bool:
+    """Whether the name's ending says that the file is CSV or its kin."""
+    return PurePath(name).suffix.lower() in _TABLES
+
+
+def extract_rows(
+    file: BinaryIO, name: str, size_bytes: int, limits: Limits
+) -> Iterator[tuple[int, list[str]]]:
+    """Read a table's rows that hold anything, each with its number from 1, as a spreadsheet counts.
+
+    Args:
+        file: seekable, open for reading at its start.
+        name: its name, for which ``is_table`` holds.
+        size_bytes: its length.
+        limits: what it may cost.
+
+    Raises:
+        EmptyFile: it has no bytes.
+        LimitExceeded: it is too large.
+        UnreadableFile: it is no table.
+    """
+    delimiter = _TABLES[PurePath(name).suffix.lower()]
+    name = _shown(name)
+    _require_size(size_bytes, name, limits)
+    return numbered_rows(decoded(file, name), name, delimiter)
+
+
+def _require_size(size_bytes: int, name: str, limits: Limits) -> None:
+    if size_bytes == 0:
+        raise EmptyFile(f"{name} has 0 bytes: upload a file with content")
+    require(size_bytes, limits.file_bytes, name, "bytes", "INDEXING_MAX_FILE_BYTES")
 
 
 def _blocks(file: BinaryIO, name: str, limits: Limits, parser: Parser) -> Iterator[Block]:
@@ -143,21 +175,12 @@ def _cut(pieces: Iterator[str], *, is_markdown: bool) -> Iterator[Block]:
             continue
         text, start = "".join(held), 0
         while len(text) - start >= BLOCK_CHARACTERS:
-            end = _last_break(text, start)
+            end = last_break(text, start, BLOCK_CHARACTERS)
             yield Block(text[start:end], is_markdown)
             start = end
         held, characters = [text[start:]], len(text) - start
     if characters:
         yield Block("".join(held), is_markdown)
-
-
-def _last_break(text: str, start: int) -> int:
-    end = start + BLOCK_CHARACTERS
-    for mark in ("\n\n", "\n", "。", ". ", " "):
-        found = text.rfind(mark, start + BLOCK_CHARACTERS // 2, end)
-        if found != -1:
-            return found + len(mark)
-    return end
 
 
 def _shown(name: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
 from worker.providers.parser import Block
+from worker.services.dataset.sections import cut_at
 
 #: From the start, the middle and the end: pages begin with lists and end in tables.
 _SAMPLES = 3
@@ -23,6 +24,8 @@ _MEASURED_CHARACTERS = 16 * 1024
 #: 512 KB of CJK without one took 80 s in one go. Text with sentences is as fast in windows.
 _WINDOW_PASSAGES = 16
 
+CountTokens = Callable[[str], int]
+
 
 @dataclass(frozen=True, slots=True)
 class SplitRule:
@@ -31,31 +34,92 @@ class SplitRule:
     Attributes:
         max_tokens: of the embedder's tokens.
         overlap_tokens: repeated from the passage before.
+        separator: where every passage ends; those in between that fit stay whole.
     """
 
     max_tokens: int = 300
     overlap_tokens: int = 30
+    separator: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A passage of a document; ``page`` from 1, where the format has pages."""
+    """A passage of a document.
+
+    Attributes:
+        text: what is found by.
+        page: from 1, where the format has pages.
+        is_markdown: whether headings and lists in it guide the split.
+        answer: what is found, where the text is a question.
+        children: its parts, where they are embedded in its place.
+        tokens: of one with children, counted when it was cut.
+    """
 
     text: str
     page: int | None
     is_markdown: bool
+    answer: str | None = None
+    children: "tuple[Passage, ...]" = ()
+    tokens: int = 0
 
 
 def split(
-    blocks: Iterable[Block], rule: SplitRule, count_tokens: Callable[[str], int]
+    blocks: Iterable[Block],
+    rule: SplitRule,
+    count_tokens: CountTokens,
+    finish: Callable[[str], str] = str,
 ) -> Iterator[Passage]:
-    """Cut blocks into passages of about ``rule.max_tokens``, at headings and sentences.
+    """Cut blocks into passages of about ``rule.max_tokens``.
 
-    No passage is empty, and nothing but white space between two of them is lost.
+    At the rule's separator if it has one; what is too long then, and everything
+    without one, at headings and sentences. No passage is empty, and nothing but
+    separators and white space between two of them is lost.
+
+    Args:
+        blocks: the document, in order.
+        rule: where and how long.
+        count_tokens: the embedder's.
+        finish: what is to be done to a piece once it is cut at the separator.
     """
-    for block in blocks:
-        for text in _passages(block, rule, count_tokens):
-            yield Passage(text, block.page, block.is_markdown)
+    if rule.separator is None:
+        for block in blocks:
+            done = replace(block, text=finish(block.text))
+            for text in _passages(done, rule, count_tokens):
+                yield Passage(text, block.page, block.is_markdown)
+        return
+    scale = _Scale(count_tokens)
+    for section in cut_at(blocks, rule.separator):
+        done = replace(section, text=finish(section.text).strip("\n").rstrip())
+        if scale.fits(done.text, rule.max_tokens):
+            texts = iter([done.text] if done.text.strip() else [])
+        else:
+            texts = _passages(done, rule, count_tokens)
+        for text in texts:
+            yield Passage(text, section.page, section.is_markdown)
+
+
+class _Scale:
+    """Tells whether a text fits, for many short ones: counting each would cost more than cutting.
+
+    What seems to be far from the limit is believed to fit; what does not is found after embedding.
+    """
+
+    def __init__(self, count_tokens: CountTokens) -> None:
+        self._count_tokens = count_tokens
+        self._characters_per_token = 1.0
+        self._measured_characters = 0
+
+    def fits(self, text: str, max_tokens: int) -> bool:
+        """Whether the text has at most ``max_tokens``, as far as can be told at this price."""
+        self._measured_characters -= len(text)
+        if self._measured_characters < 0:
+            sample = _sample(text.strip())
+            self._characters_per_token = len(sample) / max(self._count_tokens(sample), 1)
+            self._measured_characters = _MEASURED_CHARACTERS
+        capacity = max_tokens * self._characters_per_token
+        if len(text) <= capacity / 2:
+            return True
+        return len(text) <= capacity * 2 and self._count_tokens(text) <= max_tokens
 
 
 def split_again(passage: Passage, tokens: int, rule: SplitRule) -> Iterator[Passage]:
@@ -71,7 +135,7 @@ def split_again(passage: Passage, tokens: int, rule: SplitRule) -> Iterator[Pass
             yield replace(passage, text=piece)
 
 
-def _passages(block: Block, rule: SplitRule, count_tokens: Callable[[str], int]) -> Iterator[str]:
+def _passages(block: Block, rule: SplitRule, count_tokens: CountTokens) -> Iterator[str]:
     text, start, measured_to = block.text, 0, 0
     while start < len(text):
         if start >= measured_to:

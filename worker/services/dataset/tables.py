@@ -32,6 +32,29 @@ def table_lines(pieces: Iterator[str], name: str, delimiter: str) -> Iterator[st
     Raises:
         UnreadableFile: a field or a line has no end.
     """
+    filled = (row for _, row in numbered_rows(pieces, name, delimiter))
+    columns = [cell.strip()[:_MAX_COLUMN_CHARACTERS] for cell in next(filled, [])]
+    is_header_only = True
+    for row in filled:
+        is_header_only = False
+        yield _row_line(columns, row)
+    if is_header_only and columns:
+        yield ", ".join(filter(None, columns))
+
+
+def numbered_rows(
+    pieces: Iterator[str], name: str, delimiter: str
+) -> Iterator[tuple[int, list[str]]]:
+    """The rows that hold anything, each with its number from 1; blank ones are counted.
+
+    Args:
+        pieces: the file's text.
+        name: the file's name, for messages.
+        delimiter: what its ending promises; another one is taken if the first rows show it.
+
+    Raises:
+        UnreadableFile: a field or a line has no end.
+    """
     first = next(pieces, "")
     for piece in pieces:
         first += piece
@@ -39,19 +62,14 @@ def table_lines(pieces: Iterator[str], name: str, delimiter: str) -> Iterator[st
             break
     delimiter, first = _sniffed(first.lstrip("\ufeff"), delimiter)
     rows = csv.reader(_lines(chain((first,), pieces), name), delimiter=delimiter)
-    filled = (row for row in rows if any(cell.strip() for cell in row))
     try:
-        columns = [cell.strip()[:_MAX_COLUMN_CHARACTERS] for cell in next(filled, [])]
-        is_header_only = True
-        for row in filled:
-            is_header_only = False
-            yield _row_line(columns, row)
+        for number, row in enumerate(rows, 1):
+            if any(cell.strip() for cell in row):
+                yield number, row
     except csv.Error as error:
         raise UnreadableFile(
             f"{name}, line {rows.line_num}: not a table ({error}): look for an unclosed quote"
         ) from None
-    if is_header_only and columns:
-        yield ", ".join(filter(None, columns))
 
 
 def _row_line(columns: list[str], row: list[str]) -> str:
