@@ -70,6 +70,7 @@ def indexing_needs() -> IndexingNeeds:
         heartbeat=_heartbeat(),
         announce=partial(announce_waiting, celery=current_app.extensions["celery"]),
         keywords=indexing.indexing_keywords,
+        max_parent_characters=indexing.indexing_max_parent_characters,
     )
 
 

@@ -87,6 +87,10 @@ def search(  # noqa: PLR0913 - one argument an option
             f"{one.score:.3f}  {printable(one.document_name)}, position {one.position}{page}"
         )
         click.echo(f"       {shortened(one.content)}")
+        if one.answer is not None:
+            click.echo(f"       → {shortened(one.answer)}")
+        for child in one.children:
+            click.echo(f"       · {child.score:.3f}  {shortened(child.content)}")
     if not found:
         click.echo("nothing found")
 

@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from shared.errors import EmptyFile, ParserDied, ShuttingDown, Superseded
-from shared.models import Dataset, DocumentSegment, DocumentStatus
+from shared.models import Dataset, DocumentSegment, DocumentStatus, DocumentVersion
 from shared.models.document_status import require_transition
+from shared.models.process_rule import DocForm
 from worker.delivery.lease import Ago, release, renew
-from worker.services.dataset import keywords, segments
+from worker.services.dataset import child_chunks, keywords, segments
 from worker.services.dataset.claiming import Job
 from worker.services.dataset.cleaning import clean
 from worker.services.dataset.embedding import EmbeddedPassage, Known, Lookup
@@ -24,9 +26,10 @@ from worker.stores.vectors import VectorBatch
 
 @dataclass(slots=True)
 class Totals:
-    """What a run has written, the batch at hand included."""
+    """What a run has written, the batch at hand included; ``texts`` are those embedded."""
 
     segments: int = 0
+    texts: int = 0
     tokens: int = 0
     words: int = 0
     #: ``None`` where no keywords are kept.
@@ -35,13 +38,14 @@ class Totals:
 
 
 def lookup(needs: IndexingNeeds, job: Job) -> Lookup:
-    """Vectors of the serving version by content hash: unchanged passages keep theirs."""
+    """Vectors of the serving version by content hash: unchanged texts keep theirs."""
+    stored_by_hash = (child_chunks if job.doc_form == DocForm.HIERARCHICAL else segments).by_hash
 
     def look(hashes: Sequence[str]) -> dict[str, Known]:
         if job.active_version is None or not job.has_vectors:
             return {}
         with needs.sessions() as session:
-            stored = segments.by_hash(session, job.document_id, job.active_version, hashes)
+            stored = stored_by_hash(session, job.document_id, job.active_version, hashes)
             vectors = needs.vectors.fetch(session, [one.id for one in stored.values()])
         return {
             digest: Known(vectors[one.id], one.tokens)
@@ -106,10 +110,9 @@ def complete(
     """
     require_transition(stages.status, DocumentStatus.COMPLETED)
     first_position, words = _count(needs, job, totals, embedded)
-    if not job.has_vectors and not totals.keyword_segments:
+    if not (totals.texts if job.has_vectors else totals.keyword_segments):
         raise EmptyFile(
-            f"{job.name} holds no word that a keyword search could find: "
-            "upload a file with text in it"
+            f"{job.name} holds no word that a search could find: upload a file with text in it"
         )
     release(
         session,
@@ -129,13 +132,15 @@ def complete(
         keyword_words=totals.keyword_words,
         **stages.columns(),
     )
-    _write(session, needs, job, first_position, embedded, words)
+    dimension = _write(session, needs, job, first_position, embedded, words)
     if job.has_vectors and job.embedding_dimension is None:
         session.execute(
             update(Dataset)
             .where(Dataset.id == job.dataset_id, Dataset.embedding_dimension.is_(None))
-            .values(embedding_dimension=len(embedded[0].vector))
+            .values(embedding_dimension=dimension)
         )
+    if job.rule_id is not None:
+        _keep_rule(session, job)
     if job.active_version is not None:
         _delete_other_versions(session, needs, job, keep=job.version)
 
@@ -193,6 +198,7 @@ def _count(
     """The first passage's position, and the passages' words; before anything is sent."""
     first_position = totals.segments
     totals.segments += len(embedded)
+    totals.texts += count_texts(embedded)
     totals.tokens += sum(one.tokens for one in embedded)
     totals.words += sum(one.words for one in embedded)
     if job.has_vectors and not needs.keywords:
@@ -203,6 +209,23 @@ def _count(
     return first_position, words
 
 
+def _keep_rule(session: Session, job: Job) -> None:
+    row = insert(DocumentVersion).values(
+        document_id=job.document_id, version=job.version, process_rule_id=job.rule_id
+    )
+    session.execute(
+        row.on_conflict_do_update(
+            index_elements=["document_id", "version"],
+            set_={"process_rule_id": row.excluded.process_rule_id},
+        )
+    )
+
+
+def count_texts(embedded: Sequence[EmbeddedPassage]) -> int:
+    """How many texts were embedded: the passages, or their children."""
+    return sum(len(one.children) or one.vector is not None for one in embedded)
+
+
 def _write(
     session: Session,
     needs: IndexingNeeds,
@@ -210,18 +233,29 @@ def _write(
     first_position: int,
     embedded: Sequence[EmbeddedPassage],
     words: list[WordCounts] | None,
-) -> None:
+) -> int:
+    """Write segments, their words and children, and all vectors; returns their dimension."""
     hashes = [one.content_hash for one in embedded]
     ids = segments.segment_ids(job.document_id, job.version, first_position, hashes)
     segments.write(session, job.owner, first_position, ids, embedded)
     if words is not None:
         keywords.write(session, job.owner, ids, words)
+    children = list(child_chunks.children_of(ids, embedded))
+    if children:
+        child_chunks.write(session, job.owner, children)
     if not job.has_vectors:
-        return
-    vectors = np.stack([one.vector for one in embedded])
+        return 0
+    found_by = [
+        *((one_id, one.vector) for one_id, one in zip(ids, embedded, strict=True)),
+        *((child.id, child.embedded.vector) for child in children),
+    ]
+    carried = [(one_id, vector) for one_id, vector in found_by if vector is not None]
+    vectors = np.stack([vector for _, vector in carried])
+    vector_ids = [one_id for one_id, _ in carried]
     needs.vectors.upsert(
-        session, VectorBatch(job.dataset_id, job.document_id, job.version, ids, vectors)
+        session, VectorBatch(job.dataset_id, job.document_id, job.version, vector_ids, vectors)
     )
+    return int(vectors.shape[1])
 
 
 def _segments_left(session: Session, job: Job) -> int:

@@ -1,9 +1,10 @@
 """Who may index a document now: the claim, and what each refusal means."""
 
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
 from shared.errors import AttemptsExhausted, LeaseHeld, SubjectGone
@@ -11,7 +12,6 @@ from shared.models import Dataset, DatasetProcessRule, Document, DocumentStatus,
 from shared.models.dataset import ECONOMY
 from shared.models.document_status import IN_PROGRESS
 from worker.delivery.lease import Ago, Lease, claim
-from worker.services.dataset.splitting import SplitRule
 
 _CLAIMABLE = (DocumentStatus.WAITING, *IN_PROGRESS)
 #: Written once, so that the claim's statement is built once.
@@ -31,9 +31,13 @@ class Job:
     name: str
     storage_key: str
     size_bytes: int
-    rule: SplitRule
     #: ``high_quality`` or ``economy``.
     technique: str
+    doc_form: str
+    #: The document's own rule or its dataset's, as it is stored; all ``None`` is automatic.
+    rule_id: UUID | None
+    rule_mode: str | None
+    rules: dict[str, Any] | None
     embedding_provider: str
     embedding_model: str
     #: ``None`` until the dataset's first document is complete.
@@ -138,12 +142,18 @@ _JOB = (
         Dataset.embedding_dimension,
         UploadFile.storage_key,
         UploadFile.size_bytes,
+        Document.doc_form,
+        DatasetProcessRule.id.label("rule_id"),
+        DatasetProcessRule.mode,
         DatasetProcessRule.rules,
     )
     .select_from(Document)
     .join(Dataset, Dataset.id == Document.dataset_id)
     .outerjoin(UploadFile, UploadFile.id == Document.upload_file_id)
-    .outerjoin(DatasetProcessRule, DatasetProcessRule.id == Document.process_rule_id)
+    .outerjoin(
+        DatasetProcessRule,
+        DatasetProcessRule.id == func.coalesce(Document.process_rule_id, Dataset.process_rule_id),
+    )
     .where(Document.id == bindparam("document_id"))
 )
 
@@ -160,8 +170,11 @@ def _job(session: Session, lease: Lease) -> Job:
         name=row.name,
         storage_key=row.storage_key or "",
         size_bytes=row.size_bytes or 0,
-        rule=SplitRule(**(row.rules or {}).get("segmentation", {})),
         technique=row.indexing_technique,
+        doc_form=row.doc_form,
+        rule_id=row.rule_id,
+        rule_mode=row.mode,
+        rules=row.rules,
         embedding_provider=row.embedding_provider,
         embedding_model=row.embedding_model,
         embedding_dimension=row.embedding_dimension,

@@ -26,13 +26,14 @@ Lookup = Callable[[Sequence[str]], dict[str, Known]]
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedPassage:
-    """A passage that fits the rule, with its vector (float32, unit length)."""
+    """A passage that fits the rule, with its vector (float32, unit length) or its children's."""
 
     passage: Passage
     content_hash: str
-    vector: NDArray[np.float32]
+    vector: NDArray[np.float32] | None
     tokens: int
     words: int
+    children: "tuple[EmbeddedPassage, ...]" = ()
 
 
 def embed_passages(
@@ -44,6 +45,29 @@ def embed_passages(
         ServiceUnavailable: (transient) the provider does not answer.
     """
     return [one for pieces in _embedded(passages, rule, embedder, lookup) for one in pieces]
+
+
+def embed_parents(
+    parents: Sequence[Passage], rule: SplitRule, embedder: Embedder, lookup: Lookup
+) -> list[EmbeddedPassage]:
+    """Embed the children of all parents together; one above ``rule.max_tokens`` is split again.
+
+    Raises:
+        ServiceUnavailable: (transient) the provider does not answer.
+    """
+    flat = [child for parent in parents for child in parent.children]
+    made = iter(_embedded(flat, rule, embedder, lookup))
+    return [
+        EmbeddedPassage(
+            parent,
+            content_hash(parent.text),
+            None,
+            parent.tokens,
+            word_count(parent.text),
+            tuple(one for _ in parent.children for one in next(made)),
+        )
+        for parent in parents
+    ]
 
 
 def _embedded(

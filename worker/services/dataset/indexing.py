@@ -1,26 +1,21 @@
 """The indexing run: a document becomes searchable in a new version, then search switches to it."""
 
 import logging
-from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import islice
 from uuid import UUID
 
-from shared.errors import EmptyFile, LimitExceeded, Permanent, Superseded, UnexpectedFailure
+from shared.errors import LimitExceeded, Permanent, Superseded, UnexpectedFailure
 from shared.models import DocumentStatus
 from shared.queueing.outage import RETRYABLE, SERVER_LOST
 from worker.delivery import runs
 from worker.providers.embedder import Embedder
-from worker.providers.parser import Block
 from worker.services.dataset import activation
 from worker.services.dataset.activation import Totals
 from worker.services.dataset.claiming import Job, claim_document, require_attempts_left
-from worker.services.dataset.cleaning import clean
 from worker.services.dataset.economy import NoEmbedder
-from worker.services.dataset.embedding import embed_passages
-from worker.services.dataset.extracting import extract
+from worker.services.dataset.forms import FormReader
 from worker.services.dataset.needs import IndexingNeeds
-from worker.services.dataset.splitting import Passage, split
+from worker.services.dataset.plans import plan_of
 from worker.services.dataset.stages import Stages
 
 logger = logging.getLogger(__name__)
@@ -69,22 +64,19 @@ def _run(job: Job, needs: IndexingNeeds) -> Totals:
     require_attempts_left(job, needs.max_attempts, needs.max_deaths)
     activation.forget_earlier_attempts(needs, job)
     stages, totals = Stages(), Totals()
-    embedder = _embedder(job, needs)
+    reader = FormReader(job, plan_of(job), _embedder(job, needs), stages, needs)
     lookup = activation.lookup(needs, job)
     with needs.files.open(job.storage_key) as file:
-        blocks = extract(file, job.name, job.size_bytes, needs.limits, needs.parser)
-        passages = _passages(blocks, job, embedder, stages)
-        batch = _next_batch(passages, needs.batch_segments)
-        if not batch:
-            raise EmptyFile(f"{job.name} holds no text: upload a file with text in it")
+        batches = reader.batches(file)
+        batch = next(batches, None)
         while batch:
             runs.checkpoint()
             stages.reach(DocumentStatus.INDEXING)
-            embedded = embed_passages(batch, job.rule, embedder, lookup)
-            _require_room(job, needs, totals.segments + len(embedded))
+            embedded = reader.embed(batch, lookup)
+            _require_room(job, needs, totals.texts + activation.count_texts(embedded))
             # The next batch is taken before this one is written: the last one commits with
             # the switch, so that a small document costs one transaction.
-            batch = _next_batch(passages, needs.batch_segments)
+            batch = next(batches, None)
             with needs.sessions.begin() as session:
                 if batch:
                     activation.write_batch(session, needs, job, stages, totals, embedded)
@@ -106,34 +98,12 @@ def _embedder(job: Job, needs: IndexingNeeds) -> Embedder:
     return embedder
 
 
-def _require_room(job: Job, needs: IndexingNeeds, segments: int) -> None:
-    if segments > needs.max_segments:
+def _require_room(job: Job, needs: IndexingNeeds, texts: int) -> None:
+    if texts > needs.max_segments:
         raise LimitExceeded(
             f"{job.name} becomes more than {needs.max_segments:,} segments: "
             "split the file, or raise INDEXING_MAX_SEGMENTS"
         )
-
-
-def _passages(
-    blocks: Iterable[Block], job: Job, embedder: Embedder, stages: Stages
-) -> Iterator[Passage]:
-    cleaned = _cleaned(blocks, stages)
-    for passage in split(cleaned, job.rule, embedder.count_tokens):
-        stages.reach(DocumentStatus.SPLITTING)
-        yield passage
-    stages.over(DocumentStatus.SPLITTING)
-
-
-def _cleaned(blocks: Iterable[Block], stages: Stages) -> Iterator[Block]:
-    for block in blocks:
-        stages.reach(DocumentStatus.CLEANING)
-        yield Block(clean(block.text), block.is_markdown, block.page)
-    stages.over(DocumentStatus.PARSING)
-    stages.over(DocumentStatus.CLEANING)
-
-
-def _next_batch(passages: Iterator[Passage], size: int) -> list[Passage]:
-    return list(islice(passages, size))
 
 
 def _report(

@@ -71,6 +71,20 @@ class Progress(Protocol):
         """Append one entry."""
 
 
+class QuestionWriter(Protocol):
+    """Writes the questions that passages answer, for documents of form ``qa_model``."""
+
+    def write(self, passages: Sequence[str]) -> list[list[tuple[str, str]]]:
+        """Pairs of question and answer, a list for each passage, in order.
+
+        An empty list says that the passage answers nothing; a model that failed says
+        so by an error, never by an empty list.
+
+        Raises:
+            ServiceUnavailable: (transient) the model does not answer.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class IndexingNeeds:
     """Everything a run touches.
@@ -82,6 +96,8 @@ class IndexingNeeds:
         lease_seconds: life of the lease; renewed with each batch.
         max_attempts: pick-ups of one version before the document ends.
         max_deaths: workers that may die on it before it ends.
+        max_parent_characters: where a parent ends that is to be the whole document.
+        question_writer: ``None`` where nothing writes questions.
     """
 
     sessions: sessionmaker[Session]
@@ -99,4 +115,6 @@ class IndexingNeeds:
     max_deaths: int
     heartbeat: Heartbeat
     announce: Announce
+    max_parent_characters: int
     keywords: bool = True
+    question_writer: QuestionWriter | None = None

@@ -1,9 +1,10 @@
 """Search: a question finds passages of the documents' active versions."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 import numpy as np
@@ -16,6 +17,7 @@ from shared.models import Dataset, Document, DocumentSegment
 from shared.models.dataset import ECONOMY
 from worker.services.dataset import keywords
 from worker.services.dataset.filtering import documents_asked_for
+from worker.services.dataset.found_children import FoundChild, Hit, find_segments
 from worker.services.dataset.fusing import fuse
 from worker.services.dataset.keywords import Coverage
 from worker.services.dataset.needs import Embedders
@@ -47,9 +49,12 @@ class FoundPassage:
     Attributes:
         score: by vector, the cosine of question and passage, at most 1; by keyword, the
             share of the question's words it holds, rare ones weighing more; hybrid, both
-            fused, 1 for what is first and perfect on both sides.
+            fused, 1 for what is first and perfect on both sides. A parent's cosine is
+            that of its best child.
         position: the passage's place in its document, from 0.
         page: the page it begins on, from 1, where the format has pages.
+        answer: of a question, what answers it.
+        children: of a parent, those of its children that were found, best first.
     """
 
     document_id: UUID
@@ -59,6 +64,8 @@ class FoundPassage:
     page: int | None
     score: float
     content: str
+    answer: str | None = None
+    children: tuple[FoundChild, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,7 @@ class _Model:
     technique: str
     provider: str
     name: str
+    doc_form: str
 
 
 def search(
@@ -89,13 +97,14 @@ def search(
         with _snapshot(needs.sessions) as session:
             current = _model(session, dataset_id)
             if current == model:
-                return _search(session, dataset_id, question, query, needs, options)
+                return _search(session, dataset_id, current, question, query, needs, options)
         model = current  # it was changed meanwhile
 
 
 def _search(
     session: Session,
     dataset_id: UUID,
+    model: _Model,
     question: str,
     query: NDArray[np.float32] | None,
     needs: RetrievalNeeds,
@@ -107,10 +116,12 @@ def _search(
     if documents is not None and not documents:
         return []
     depth = max(_HYBRID_DEPTH, options.top_k) if method is SearchMethod.HYBRID else options.top_k
-    by_vector: list[Match] = []
+    hits: list[Hit] = []
     by_keyword: list[Match] = []
     if method is not SearchMethod.KEYWORD and query is not None:
-        by_vector = needs.vectors.search(session, dataset_id, query, depth, documents=documents)
+        nearest = partial(needs.vectors.search, session, dataset_id, query, documents=documents)
+        hits = find_segments(session, model.doc_form, nearest, depth)
+    by_vector = [Match(hit.segment_id, hit.score) for hit in hits]
     if method is not SearchMethod.VECTOR:
         _require_keywords(dataset_id, coverage)
         by_keyword = keywords.search(session, dataset_id, question, depth, documents, coverage)
@@ -119,12 +130,16 @@ def _search(
     )
     if options.score_threshold is not None:
         matches = [match for match in matches if match.score >= options.score_threshold]
-    return _passages(session, matches[: options.top_k])
+    children = {hit.segment_id: hit.children for hit in hits}
+    return _passages(session, matches[: options.top_k], children)
 
 
 def _model(session: Session, dataset_id: UUID) -> _Model:
     query = select(
-        Dataset.indexing_technique, Dataset.embedding_provider, Dataset.embedding_model
+        Dataset.indexing_technique,
+        Dataset.embedding_provider,
+        Dataset.embedding_model,
+        Dataset.doc_form,
     ).where(Dataset.id == dataset_id)
     row = session.execute(query).one_or_none()
     if row is None:
@@ -185,7 +200,9 @@ def _require_keywords(dataset_id: UUID, coverage: Coverage) -> None:
     )
 
 
-def _passages(session: Session, matches: Sequence[Match]) -> list[FoundPassage]:
+def _passages(
+    session: Session, matches: Sequence[Match], children: Mapping[UUID, tuple[FoundChild, ...]]
+) -> list[FoundPassage]:
     rows = session.execute(
         select(DocumentSegment, Document.name)
         .join(Document, Document.id == DocumentSegment.document_id)
@@ -201,6 +218,8 @@ def _passages(session: Session, matches: Sequence[Match]) -> list[FoundPassage]:
             page=by_id[match.id].DocumentSegment.page,
             score=match.score,
             content=by_id[match.id].DocumentSegment.content,
+            answer=by_id[match.id].DocumentSegment.answer,
+            children=children.get(match.id, ()),
         )
         for match in matches
         if match.id in by_id

@@ -17,23 +17,28 @@ SEGMENT_NAMESPACE = UUID("6f0e1c52-8a43-5f6e-9d0b-3c8f5b7a2e91")
 _UPSERT = text("""
     INSERT INTO document_segments (
         id, tenant_id, dataset_id, document_id, version, position, content,
-        word_count, tokens, index_node_hash, page
+        word_count, tokens, index_node_hash, page, answer
     )
     SELECT u.id, :tenant_id, :dataset_id, :document_id, :version, u.position, u.content,
-           u.word_count, u.tokens, u.hash, NULLIF(u.page, 0)
+           u.word_count, u.tokens, u.hash, NULLIF(u.page, 0), u.answer
     FROM unnest(
         CAST(:ids AS uuid[]), CAST(:positions AS int[]), CAST(:contents AS text[]),
         CAST(:word_counts AS int[]), CAST(:tokens AS int[]), CAST(:hashes AS text[]),
-        CAST(:pages AS int[])
-    ) AS u(id, position, content, word_count, tokens, hash, page)
+        CAST(:pages AS int[]), CAST(:answers AS text[])
+    ) AS u(id, position, content, word_count, tokens, hash, page, answer)
     ON CONFLICT (document_id, version, position) DO UPDATE SET
         id = excluded.id, content = excluded.content, word_count = excluded.word_count,
-        tokens = excluded.tokens, index_node_hash = excluded.index_node_hash, page = excluded.page
+        tokens = excluded.tokens, index_node_hash = excluded.index_node_hash, page = excluded.page,
+        answer = excluded.answer
 """)
 
 _DELETE = text("""
     DELETE FROM document_segments
     WHERE document_id = :document_id AND version IS DISTINCT FROM :keep
+""")
+
+_DELETE_CHILDREN = text("""
+    DELETE FROM child_chunks WHERE document_id = :document_id AND version IS DISTINCT FROM :keep
 """)
 
 
@@ -82,6 +87,7 @@ def write(
             "tokens": [one.tokens for one in embedded],
             "hashes": [one.content_hash for one in embedded],
             "pages": [one.passage.page or 0 for one in embedded],
+            "answers": [one.passage.answer for one in embedded],
         },
     )
 
@@ -101,6 +107,7 @@ def by_hash(
 
 
 def delete_other_versions(session: Session, document_id: UUID, keep: int | None) -> None:
-    """Delete the document's segments, and their keywords, of every version but ``keep``."""
+    """Delete the document's segments of every version but ``keep``, with words and children."""
     keywords.delete_other_versions(session, document_id, keep)
+    session.execute(_DELETE_CHILDREN, {"document_id": document_id, "keep": keep})
     session.execute(_DELETE, {"document_id": document_id, "keep": keep})
