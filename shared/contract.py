@@ -33,9 +33,32 @@ DOCUMENT_INDEXING = TaskContract(
     "worker.tasks.dataset.document_indexing_task", DATASET_QUEUE, ("dataset_id", "document_ids")
 )
 
+#: Their arguments by position are Dify's; what waits or comes again carries the delivery's id.
+MAIL_TASKS = tuple(
+    TaskContract(f"worker.tasks.mail.{name}", MAIL_QUEUE, ("delivery_id",))
+    for name in (
+        "send_email_register_mail_task",
+        "send_email_register_mail_task_when_account_exist",
+        "send_email_code_login_mail_task",
+        "send_reset_password_mail_task",
+        "send_reset_password_mail_task_when_account_not_exist",
+        "send_change_mail_task",
+        "send_change_mail_completed_notification_task",
+        "send_invite_member_mail_task",
+        "send_owner_transfer_confirm_task",
+        "send_old_owner_transfer_notify_email_task",
+        "send_new_owner_transfer_notify_email_task",
+        "send_account_deletion_verification_code",
+        "send_deletion_success_task",
+        "send_document_clean_notify_mail_task",
+        "send_inner_mail_task",
+        "send_test_mail_task",
+    )
+)
+
 SWEEP = TaskContract("worker.tasks.ops_trace.sweep_task", OPS_TRACE_QUEUE, ())
 
 #: Sent to every queue; this one is only where it goes when nobody says.
 PROBE = TaskContract("worker.tasks.ops_trace.probe_task", OPS_TRACE_QUEUE, ())
 
-TASKS: tuple[TaskContract, ...] = (DOCUMENT_INDEXING, SWEEP, PROBE)
+TASKS: tuple[TaskContract, ...] = (DOCUMENT_INDEXING, *MAIL_TASKS, SWEEP, PROBE)

@@ -7,16 +7,21 @@
      x InvalidRequest              the caller asked for something that cannot be done
        + DocumentIndexingInProgress
        + NotFound
+       + RecipientLimitReached
      x Transient                   the same call can succeed later: retry
        + ServiceUnavailable
+         + MailDeferred
        + ParserDied
        + Stalled
        + ShuttingDown
+       + RateLimited
+       + MailUnconfirmed
      x Permanent                   trying again changes nothing: record the reason
        + UnreadableFile
          + EmptyFile
          + EncryptedFile
          + LimitExceeded
+       + MailRefused
        + AttemptsExhausted
        + DeadlineExceeded
        + SkippedBySwitch
@@ -57,6 +62,10 @@ class NotFound(InvalidRequest):
     """No such row."""
 
 
+class RecipientLimitReached(InvalidRequest):
+    """Too many mails of this kind went to this address of late: ask again later."""
+
+
 class Transient(RagWorkerError):
     """The same call can succeed later.
 
@@ -86,6 +95,18 @@ class ShuttingDown(Transient):
     """The worker shuts down: the work is handed back, the attempt does not count."""
 
 
+class RateLimited(Transient):
+    """The rate is used up: the work waits its turn, and the attempt does not count."""
+
+
+class MailDeferred(ServiceUnavailable):
+    """The mail was not taken, and may be later: the server said so, or was not reached."""
+
+
+class MailUnconfirmed(Transient):
+    """The mail was handed over and no answer came: it may have been taken."""
+
+
 class Permanent(RagWorkerError):
     """Trying again changes nothing."""
 
@@ -104,6 +125,10 @@ class EncryptedFile(UnreadableFile):
 
 class LimitExceeded(UnreadableFile):
     """The file passes a limit: split it, or raise the limit."""
+
+
+class MailRefused(Permanent):
+    """The mail server refused the mail for good."""
 
 
 class AttemptsExhausted(Permanent):

@@ -16,6 +16,8 @@ pytest_plugins = [
     "tests.fixtures.worker_process",
     "tests.fixtures.commands",
     "tests.fixtures.outbox_rows",
+    "tests.fixtures.mail_servers",
+    "tests.fixtures.mails",
 ]
 
 

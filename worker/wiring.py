@@ -15,19 +15,28 @@ from shared.queueing import guard
 from shared.queueing.publishing import BROKER_ERRORS
 from shared.settings import Settings
 from shared.settings.indexing import IndexingSettings
+from shared.settings.mail import MailSettings
 from shared.submitting.control import announce_waiting
+from shared.submitting.mail import MailRules
 from worker.delivery.heartbeat import Heartbeat
 from worker.delivery.sweeper import sweep_messages
 from worker.providers.confined_parser import ConfinedParser
 from worker.providers.embedder import Embedder
+from worker.providers.mail_http import MailService, ResendMailer, SendGridMailer
+from worker.providers.mailer import Mailer
+from worker.providers.smtp import SmtpMailer, SmtpServer
 from worker.providers.wordllama import WordLlamaEmbedder
 from worker.services.dataset.extracting import Limits
 from worker.services.dataset.needs import IndexingNeeds
 from worker.services.dataset.retrieval import RetrievalNeeds
 from worker.services.dataset.sweeping import sweep_documents
+from worker.services.mail.composing import Composer, Look
+from worker.services.mail.giving_up import sweep_mail
+from worker.services.mail.needs import MailNeeds
 from worker.stores.files import StoredFiles
 from worker.stores.pgvector import PgVectorStore
 from worker.stores.progress import ProgressStream
+from worker.stores.rate_limit import RateLimit
 
 EMBEDDERS = {"wordllama": WordLlamaEmbedder}
 
@@ -104,6 +113,75 @@ def _parser(indexing: IndexingSettings) -> ConfinedParser:
     )
 
 
+def mail_needs() -> MailNeeds:
+    """A mail's needs in the current application."""
+    settings: Settings = current_app.extensions["settings"]
+    mail = settings.mail
+    rate = mail.mail_rate_per_second
+    return MailNeeds(
+        sessions=_sessions(),
+        mailer=partial(_mailer, mail),
+        rate=RateLimit(current_app.extensions["redis"], f"mail:{mail.mail_type}", rate)
+        if rate
+        else None,
+        composer=composer(mail),
+        rules=MailRules.of(settings),
+        celery=current_app.extensions["celery"],
+        lease_seconds=settings.delivery.delivery_lease_seconds,
+        max_attempts=settings.delivery.delivery_max_attempts,
+        heartbeat=_heartbeat(),
+    )
+
+
+@cache
+def composer(mail: MailSettings) -> Composer:
+    """What makes mails of the settings' look.
+
+    Raises:
+        ConfigurationError: the sender is no address, or the words cannot be read.
+    """
+    return Composer(
+        Look(
+            sender=mail.mail_default_send_from,
+            brand=mail.mail_brand_name,
+            color=mail.mail_brand_color,
+            web_url=mail.console_web_url,
+            templates=mail.mail_templates_dir,
+        )
+    )
+
+
+@cache
+def _mailer(mail: MailSettings) -> Mailer | None:
+    """The provider, with its connections; one a process."""
+    if mail.mail_type == "smtp":
+        return SmtpMailer(_smtp_server(mail))
+    kinds: dict[str, Any] = {"resend": ResendMailer, "sendgrid": SendGridMailer}
+    kind = kinds.get(mail.mail_type)
+    if kind is None:
+        return None
+    url = getattr(mail, f"{mail.mail_type}_api_url")
+    key = getattr(mail, f"{mail.mail_type}_api_key").get_secret_value()
+    made: Mailer = kind(MailService(url, key, mail.mail_timeout_seconds, mail.mail_max_connections))
+    return made
+
+
+def _smtp_server(mail: MailSettings) -> SmtpServer:
+    starts_plain = "starttls" if mail.smtp_opportunistic_tls else "tls"
+    return SmtpServer(
+        host=mail.smtp_server,
+        port=mail.smtp_port,
+        encryption=starts_plain if mail.smtp_use_tls else "none",
+        username=mail.smtp_username,
+        password=mail.smtp_password.get_secret_value(),
+        timeout_seconds=mail.mail_timeout_seconds,
+        local_hostname=mail.smtp_local_hostname,
+        ca_file=mail.smtp_ca_file,
+        verify_certificate=mail.smtp_verify_certificate,
+        max_connections=mail.mail_max_connections,
+    )
+
+
 def sweep() -> None:
     """Send out again what got stuck, in every queue.
 
@@ -114,6 +192,7 @@ def sweep() -> None:
     celery = current_app.extensions["celery"]
     seconds = settings.delivery.outbox_redelivery_seconds
     sweep_documents(_sessions(), partial(announce_waiting, celery=celery), seconds)
+    sweep_mail(mail_needs(), seconds)
     try:
         with celery.connection_for_write() as connection:
             sweep_messages(db.engine, connection, QUEUES, seconds)

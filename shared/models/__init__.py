@@ -6,6 +6,7 @@ from shared.models.dataset import Dataset, DatasetProcessRule, UploadFile
 from shared.models.document import Document
 from shared.models.document_status import DocumentStatus
 from shared.models.document_version import DocumentVersion
+from shared.models.mail import MailDelivery, MailStatus
 from shared.models.outbox import NO_TENANT, DeadLetter, OutboxMessage, TaskSwitch
 from shared.models.segment import DocumentSegment, SegmentVector
 from shared.models.segment_keyword import SegmentKeywords
@@ -24,6 +25,8 @@ __all__ = [
     "DocumentSegment",
     "DocumentStatus",
     "DocumentVersion",
+    "MailDelivery",
+    "MailStatus",
     "OutboxMessage",
     "SegmentKeywords",
     "SegmentVector",

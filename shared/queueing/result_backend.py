@@ -26,6 +26,7 @@ from sqlalchemy.orm import Session
 from shared.errors import ConfigurationError
 from shared.queueing.group_writer import GroupWriter, can_succeed_later
 from shared.queueing.pipelined_writer import PipelinedWriter
+from shared.queueing.result_request import request_columns
 
 DRIVER = "postgresql+psycopg2"
 
@@ -177,7 +178,7 @@ class PooledDatabaseBackend(DatabaseBackend):
         children = self.current_task_children(request)
         row["children"] = self._bytes(children) if children else None
         if request and self._is_extended:
-            row |= self._request_columns(request)
+            row |= request_columns(self.app, request, self._bytes)
         self._writer().store(row)
 
     def _writer(self) -> GroupWriter | PipelinedWriter:
@@ -192,26 +193,6 @@ class PooledDatabaseBackend(DatabaseBackend):
         arguments = arguments | ENGINE_OPTIONS["connect_args"]
         opened: connection = psycopg2.connect(**arguments, async_=True)
         return opened
-
-    def _request_columns(self, request: Any) -> dict[str, Any]:
-        delivery = getattr(request, "delivery_info", None) or {}
-        return {
-            "name": getattr(request, "task", None),
-            "args": self._bytes(getattr(request, "args", None)),
-            "kwargs": self._bytes(getattr(request, "kwargs", None)),
-            "worker": getattr(request, "hostname", None),
-            "retries": getattr(request, "retries", None),
-            "queue": delivery.get("routing_key"),
-            "stamps": self._stamps(request),
-        }
-
-    def _stamps(self, request: Any) -> bytes | None:
-        headers = getattr(request, "stamped_headers", None)
-        if not headers:
-            return None
-        values = getattr(request, "stamps", None) or {}
-        stamps = {header: values[header] for header in headers if header in values}
-        return self._bytes({"stamped_headers": headers, "stamps": stamps})
 
     def _bytes(self, value: Any) -> bytes:
         # Past the registry of serializers, which is most of what encoding a small value costs.

@@ -21,6 +21,8 @@ from shared.queueing.outage import SERVER_LOST
 
 logger = logging.getLogger(__name__)
 
+Arguments = tuple[Sequence[Any], Mapping[str, Any]]
+
 BACKOFF_BASE_SECONDS = 1.0
 BACKOFF_CAP_SECONDS = 300.0
 #: While a server is away nothing can be written down: the broker keeps the message for so long.
@@ -88,8 +90,9 @@ class FlaskTask(Task):  # type: ignore[type-arg]
                     return call()
                 return delivery.run(self, call)
             except Superseded as reason:
+                shown, _ = self.shown(args, kwargs)
                 logger.info(
-                    "%s: %s", self.name, reason, extra={"action": "task.superseded", "args_": args}
+                    "%s: %s", self.name, reason, extra={"action": "task.superseded", "args_": shown}
                 )
                 if self.request.called_directly:
                     raise
@@ -222,6 +225,22 @@ class FlaskTask(Task):  # type: ignore[type-arg]
 
         Tasks about a row override it; it must be safe to call twice.
         """
+
+    def shown(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Arguments:
+        """A message's arguments for logs, events and results; tasks that take content mask it."""
+        return args, kwargs
+
+    def at_rest(
+        self,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        message_id: UUID,  # noqa: ARG002 - for those who override it
+    ) -> Arguments:
+        """A message's arguments for the outbox and for dead letters.
+
+        Tasks that take content write it where it belongs, and return the id.
+        """
+        return args, kwargs
 
     def split_up(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:  # noqa: ARG002
         """Send a message about several subjects out again, a message each.

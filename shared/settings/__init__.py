@@ -16,6 +16,7 @@ from shared.settings.database import DatabaseSettings
 from shared.settings.delivery import DeliverySettings
 from shared.settings.endpoints import SCHEMES, Endpoint, masked, next_database, scheme_of
 from shared.settings.indexing import IndexingSettings
+from shared.settings.mail import MailSettings
 from shared.settings.presence import PresenceSettings
 from shared.settings.redis import RedisSettings
 from shared.settings.storage import StorageSettings
@@ -29,6 +30,7 @@ GROUPS: tuple[tuple[str, type[SettingsGroup]], ...] = (
     ("presence", PresenceSettings),
     ("storage", StorageSettings),
     ("indexing", IndexingSettings),
+    ("mail", MailSettings),
 )
 
 
@@ -44,6 +46,7 @@ class Settings:
     presence: PresenceSettings
     storage: StorageSettings
     indexing: IndexingSettings
+    mail: MailSettings
 
     @property
     def broker(self) -> Endpoint:
@@ -112,6 +115,7 @@ def load_settings(env_files: tuple[Path, ...] = ENV_FILES) -> Settings:
         presence=load_group(PresenceSettings, env_files),
         storage=load_group(StorageSettings, env_files),
         indexing=load_group(IndexingSettings, env_files),
+        mail=load_group(MailSettings, env_files),
     )
 
 
@@ -123,7 +127,7 @@ def env_example() -> str:
         for field, info in group.model_fields.items():
             default = info.default
             text = default.get_secret_value() if isinstance(default, SecretStr) else default
-            shown = str(text).lower() if isinstance(text, bool) else text
+            shown = str(text).lower() if isinstance(text, bool) else "" if text is None else text
             lines += [f"# {info.description}", f"#{field.upper()}={shown}"]
     return "\n".join(lines) + "\n"
 

@@ -47,7 +47,7 @@ class Delivered:
         return cls(
             task=task,
             task_id=str(request.id),
-            id=_as_uuid(str(request.id)),
+            id=message_id(str(request.id)),
             args=request.args or (),
             kwargs=request.kwargs or {},
             has_row=task.has_row,
@@ -81,18 +81,22 @@ class Delivered:
             args: what the task is called with next; the same as now, when unset.
             kwargs: the same by name.
         """
+        positional, named = self.task.at_rest(
+            self.args if args is None else args, self.kwargs if kwargs is None else kwargs, self.id
+        )
         return {
             "id": self.id,
             "tenant_id": self.tenant_id,
             "dataset_id": self.dataset_id,
             "task": self.task.name,
             "queue": self.queue,
-            "args": json.dumps(plain_json(list(self.args if args is None else args))),
-            "kwargs": json.dumps(plain_json(dict(self.kwargs if kwargs is None else kwargs))),
+            "args": json.dumps(plain_json(list(positional))),
+            "kwargs": json.dumps(plain_json(dict(named))),
         }
 
 
-def _as_uuid(task_id: str) -> UUID:
+def message_id(task_id: str) -> UUID:
+    """The id of a Celery task as the outbox has it."""
     try:
         return UUID(task_id)
     except ValueError:

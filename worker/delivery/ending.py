@@ -11,6 +11,7 @@ from shared.errors import (
     DeadlineExceeded,
     Permanent,
     RagWorkerError,
+    RateLimited,
     ShuttingDown,
     SkippedBySwitch,
     Superseded,
@@ -114,8 +115,8 @@ class Ending:
         """
         if self._delivered.is_part_of_canvas:
             raise error
-        counts = not isinstance(error, ShuttingDown)
-        delay_seconds = self._wait_seconds(error) if counts else 0.0
+        counts = not isinstance(error, (ShuttingDown, RateLimited))
+        delay_seconds = 0.0 if isinstance(error, ShuttingDown) else self._wait_seconds(error)
         if counts:
             self._require_budget(error, delay_seconds)
         self._put_back(delay_seconds, str(error), counts=counts)

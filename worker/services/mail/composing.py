@@ -1,0 +1,227 @@
+"""Mails are composed: words of a language in one layout, as HTML and as plain text.
+
+Layout and words may be the operator's own, fields are strangers': templates run in
+Jinja2's sandbox, everything a field holds is escaped, and a missing one is an error.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.utils import format_datetime, parseaddr
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import ChoiceLoader, FileSystemLoader, StrictUndefined, TemplateError
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from markupsafe import Markup
+
+from shared.errors import ConfigurationError, InvalidRequest, Permanent
+from shared.submitting.mail_address import mail_address
+from shared.submitting.mail_kinds import LANGUAGES, MailKind
+from worker.services.mail.plain_text import is_html, plain_text
+from worker.services.mail.waiting_mail import WaitingMail
+
+BUILT_IN = Path(__file__).parent / "templates"
+_INNER = "inner"
+_PARTS = ("subject", "heading", "lines", "action", "note")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What mails look like and whom they speak for.
+
+    Attributes:
+        sender: a mail address, or ``Name <address>``.
+        web_url: links lead below it.
+        templates: a folder whose templates and words go before the built-in ones.
+    """
+
+    sender: str
+    brand: str = "rag-worker"
+    color: str = "#1f5fbf"
+    web_url: str = "http://localhost:3000"
+    templates: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A mail's content."""
+
+    subject: str
+    html: str
+    text: str
+
+
+class Composer:
+    """Makes mails.
+
+    Args:
+        look: of all of them.
+
+    Raises:
+        ConfigurationError: the words or the sender cannot be read.
+    """
+
+    def __init__(self, look: Look) -> None:
+        self._look = look
+        self._name, address = parseaddr(look.sender)
+        self._address = _sender_address(address) if look.sender else ""
+        folders = [folder for folder in (look.templates, BUILT_IN) if folder is not None]
+        self._html = _environment(folders, escapes=True)
+        self._text = _environment(folders, escapes=False)
+        self._words = {language: _words(folders, language) for language in LANGUAGES}
+
+    def header_id(self, mail: WaitingMail) -> str:
+        """The Message-ID of every copy: the first one's, or the same again made of the row."""
+        domain = self._address.rpartition("@")[2] or "localhost"
+        return mail.header_id or f"<{mail.delivery_id}@{domain}>"
+
+    def compose(self, mail: WaitingMail) -> EmailMessage:
+        """The message for a delivery; each copy is the same.
+
+        Raises:
+            Permanent: the template is broken, or names a field the mail has not got.
+        """
+        content = self.render(mail.kind, mail.language, mail.fields)
+        message = EmailMessage()
+        message["Subject"] = content.subject
+        message["From"] = Address(self._name or self._look.brand, addr_spec=self._address)
+        message["To"] = Address(addr_spec=mail.recipient)
+        message["Date"] = format_datetime(mail.accepted_at)
+        message["Message-ID"] = self.header_id(mail)
+        # Out-of-office programs must not answer, as RFC 3834 has it.
+        message["Auto-Submitted"] = "auto-generated"
+        # Lines of at most 76 characters: nothing on the way breaks them, nor a signature.
+        message.set_content(content.text, cte="quoted-printable")
+        message.add_alternative(content.html, subtype="html", cte="quoted-printable")
+        message["Content-Language"] = mail.language
+        message.set_boundary(f"=_{mail.delivery_id.hex}")
+        return message
+
+    def render(self, kind: MailKind, language: str, fields: Mapping[str, Any]) -> Rendered:
+        """Subject and both parts.
+
+        Raises:
+            Permanent: the template is broken, or names a field the mail has not got.
+        """
+        try:
+            return self._rendered(kind, language, dict(fields))
+        except (TemplateError, SecurityError) as error:
+            # Not its text: the template of an inner mail may be a secret.
+            what = f"{type(error).__name__}: {error.message}" if kind.name != _INNER else ""
+            raise Permanent(
+                f"the template of {kind.name} in {language} cannot be used. {what}".strip()
+            ) from None
+        except (ArithmeticError, TypeError, ValueError, LookupError, RecursionError) as error:
+            raise Permanent(
+                f"the template of {kind.name} in {language} fails: {type(error).__name__}"
+            ) from None
+
+    def _rendered(self, kind: MailKind, language: str, fields: dict[str, Any]) -> Rendered:
+        values = fields | {
+            "brand": self._look.brand,
+            "color": self._look.color,
+            "language": language,
+            "link": self._link(kind, fields),
+        }
+        subject, html = self._document(kind, self._html, "html", values)
+        text_subject, text = self._document(kind, self._text, "txt", values)
+        del subject
+        return Rendered(" ".join(text_subject.split()), html, text)
+
+    def _document(
+        self, kind: MailKind, environment: Any, ending: str, values: dict[str, Any]
+    ) -> tuple[str, str]:
+        language = values["language"]
+        if kind.name == _INNER:
+            words = _inner(environment, values, escapes=ending == "html")
+        else:
+            words = {
+                name: _filled(environment, self._words[language][kind.name].get(name), values)
+                for name in _PARTS
+            }
+        common = {
+            name: _filled(environment, value, values)
+            for name, value in self._words[language]["common"].items()
+        }
+        template = environment.select_template(
+            [f"{kind.name}.{language}.{ending}", f"{kind.name}.{ending}", f"message.{ending}"]
+        )
+        page = template.render(values, words=words, common=common)
+        return str(words["subject"]), page
+
+    def _link(self, kind: MailKind, fields: Mapping[str, Any]) -> str | None:
+        if kind.link is None:
+            return None
+        quoted = {name: quote(str(value), safe="") for name, value in fields.items()}
+        return self._look.web_url.rstrip("/") + kind.link.format_map(quoted)
+
+
+def _environment(folders: list[Path], *, escapes: bool) -> ImmutableSandboxedEnvironment:
+    return ImmutableSandboxedEnvironment(
+        loader=ChoiceLoader([FileSystemLoader(folder) for folder in folders]),
+        autoescape=escapes,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=False,
+    )
+
+
+def _filled(environment: Any, words: Any, values: dict[str, Any]) -> Any:
+    if words is None:
+        return None
+    if isinstance(words, list):
+        filled = [_filled(environment, one, values) for one in words]
+        return [one for one in filled if one.strip()]
+    text = _compiled(environment, words).render(values)
+    return Markup(text) if environment.autoescape else text  # noqa: S704 - rendered with escaping
+
+
+@cache
+def _compiled(environment: Any, words: str) -> Any:
+    return environment.from_string(words)
+
+
+def _inner(environment: Any, values: dict[str, Any], *, escapes: bool) -> dict[str, Any]:
+    fields = dict(values["substitutions"])
+    subject = environment.from_string(values["subject"]).render(fields)
+    body = environment.from_string(values["body"]).render(fields)
+    words: dict[str, Any] = dict.fromkeys(_PARTS) | {"subject": subject, "heading": subject}
+    if escapes:
+        words["subject"] = words["heading"] = Markup(subject)  # noqa: S704 - rendered with escaping
+    if not is_html(values["body"]):
+        lines = [one.strip() for one in body.split("\n\n") if one.strip()]
+        words["lines"] = [Markup(one) if escapes else one for one in lines]  # noqa: S704 - likewise
+    elif escapes:
+        words["body"] = Markup(body)  # noqa: S704 - the caller's own markup, its values escaped
+    else:
+        words["lines"] = plain_text(body)
+    return words
+
+
+def _words(folders: list[Path], language: str) -> dict[str, dict[str, Any]]:
+    words: dict[str, dict[str, Any]] = {}
+    for folder in reversed(folders):
+        path = folder / "words" / f"{language}.toml"
+        if not path.is_file():
+            continue
+        try:
+            found = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"{path}: {error}") from None
+        for kind, parts in found.items():
+            words[kind] = words.get(kind, {}) | parts
+    return words
+
+
+def _sender_address(address: str) -> str:
+    try:
+        return mail_address(address)
+    except InvalidRequest as error:
+        raise ConfigurationError(f"MAIL_DEFAULT_SEND_FROM: {error}") from None
