@@ -11,6 +11,7 @@
      x Transient                   the same call can succeed later: retry
        + ServiceUnavailable
          + MailDeferred
+       + IndexReplaced
        + ParserDied
        + Stalled
        + ShuttingDown
@@ -81,6 +82,10 @@ class Transient(RagWorkerError):
 
 class ServiceUnavailable(Transient):
     """A service this work needs does not answer at the moment."""
+
+
+class IndexReplaced(Transient):
+    """The dataset has another index meanwhile: the document is indexed again, for that one."""
 
 
 class ParserDied(Transient):

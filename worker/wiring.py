@@ -1,5 +1,6 @@
 """Builds what each service needs; the only module that names concrete parts."""
 
+import os
 from functools import cache, partial
 from typing import Any
 from uuid import UUID
@@ -16,6 +17,7 @@ from shared.queueing.publishing import BROKER_ERRORS
 from shared.settings import Settings
 from shared.settings.indexing import IndexingSettings
 from shared.settings.mail import MailSettings
+from shared.settings.vectors import VectorSettings
 from shared.submitting.control import announce_waiting
 from shared.submitting.mail import MailRules
 from worker.delivery.heartbeat import Heartbeat
@@ -37,6 +39,7 @@ from worker.stores.files import StoredFiles
 from worker.stores.pgvector import PgVectorStore
 from worker.stores.progress import ProgressStream
 from worker.stores.rate_limit import RateLimit
+from worker.stores.vectors import VectorStore
 
 EMBEDDERS = {"wordllama": WordLlamaEmbedder}
 
@@ -67,7 +70,7 @@ def indexing_needs() -> IndexingNeeds:
         files=StoredFiles(current_app.extensions["storage"]),
         parser=_parser(indexing),
         embedders=embedder,
-        vectors=PgVectorStore(),
+        vectors=vector_store(),
         guard=DocumentGuard(redis, indexing.indexing_guard_seconds),
         progress=ProgressStream(redis),
         limits=_limits(indexing),
@@ -85,7 +88,50 @@ def indexing_needs() -> IndexingNeeds:
 
 def retrieval_needs() -> RetrievalNeeds:
     """A search's needs in the current application."""
-    return RetrievalNeeds(sessions=_sessions(), embedders=embedder, vectors=PgVectorStore())
+    return RetrievalNeeds(sessions=_sessions(), embedders=embedder, vectors=vector_store())
+
+
+def vector_store() -> VectorStore:
+    """The vector store of the current application.
+
+    Raises:
+        ConfigurationError: VECTOR_STORE=qdrant without its package, or without an address.
+    """
+    settings: Settings = current_app.extensions["settings"]
+    if settings.vectors.vector_store == "pgvector":
+        return PgVectorStore()
+    extensions = current_app.extensions
+    # One a process: a connection must not cross a fork.
+    made: dict[int, VectorStore] = extensions.setdefault("vector_stores", {})
+    if os.getpid() not in made:
+        made[os.getpid()] = _qdrant(settings.vectors)
+    return made[os.getpid()]
+
+
+def _qdrant(settings: VectorSettings) -> VectorStore:
+    try:
+        from qdrant_client import QdrantClient
+
+        from worker.stores.qdrant import QdrantVectorStore
+    except ImportError as error:
+        raise ConfigurationError(
+            f"VECTOR_STORE=qdrant: install rag-worker[qdrant] ({error})"
+        ) from error
+    if not settings.qdrant_url and not settings.qdrant_path:
+        raise ConfigurationError("VECTOR_STORE=qdrant: set QDRANT_URL")
+    is_local = not settings.qdrant_url
+    if is_local:
+        client = QdrantClient(path=settings.qdrant_path, force_disable_check_same_thread=True)
+    else:
+        client = QdrantClient(
+            settings.qdrant_url,
+            api_key=settings.qdrant_api_key.get_secret_value() or None,
+            timeout=settings.qdrant_timeout_seconds,
+            # It would ask the server at once, and only to warn.
+            check_compatibility=False,
+        )
+    prefix = settings.qdrant_collection_prefix
+    return QdrantVectorStore(client, _sessions(), prefix, is_local=is_local)
 
 
 @cache
@@ -198,6 +244,8 @@ def sweep() -> None:
             sweep_messages(db.engine, connection, QUEUES, seconds)
     except BROKER_ERRORS as error:
         raise ServiceUnavailable(f"the broker does not answer: {error}") from error
+    # Last: a vector store that is away keeps no message back.
+    vector_store().collect()
 
 
 def _heartbeat() -> Heartbeat:

@@ -11,6 +11,7 @@ from shared.models.outbox import NO_TENANT, DeadLetter, OutboxMessage, TaskSwitc
 from shared.models.segment import DocumentSegment, SegmentVector
 from shared.models.segment_keyword import SegmentKeywords
 from shared.models.tenant import Account, Tenant, TenantAccountJoin
+from shared.models.vector_write import VectorWrite
 from shared.models.worker_node import WorkerNode
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Tenant",
     "TenantAccountJoin",
     "UploadFile",
+    "VectorWrite",
     "WorkerNode",
     "db",
 ]

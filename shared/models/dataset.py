@@ -54,6 +54,8 @@ class Dataset(Identified, Created, Base):
     #: The rule of documents that have none of their own; ``None`` is automatic. No foreign key:
     #: the two tables would point at each other, and a rule lives as long as its dataset.
     process_rule_id: Mapped[UUID | None]
+    #: Which of its indexes search uses: a rebuild makes the next one beside it.
+    index_generation: Mapped[int] = mapped_column(default=0, server_default="0")
     retrieval_model: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)
 
 

@@ -64,7 +64,11 @@ class DocumentSegment(Base):
 
 
 class SegmentVector(Base):
-    """A segment's embedding; ``id`` is the segment's."""
+    """A segment's embedding in one of its dataset's indexes.
+
+    In the first, of generation 0, ``id`` is the segment's. A later one, built beside it,
+    has ids of its own, and ``segment_id`` says whose they are.
+    """
 
     __tablename__ = "segment_vectors"
     __table_args__ = (Index("ix_segment_vectors_document_id_version", "document_id", "version"),)
@@ -73,5 +77,7 @@ class SegmentVector(Base):
     dataset_id: Mapped[UUID]
     document_id: Mapped[UUID] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"))
     version: Mapped[int]
+    generation: Mapped[int] = mapped_column(default=0, server_default="0")
+    segment_id: Mapped[UUID | None]
     #: Unit length, so that the inner product is the cosine.
     embedding: Mapped[Any] = mapped_column(Vector())

@@ -20,6 +20,7 @@ from shared.settings.mail import MailSettings
 from shared.settings.presence import PresenceSettings
 from shared.settings.redis import RedisSettings
 from shared.settings.storage import StorageSettings
+from shared.settings.vectors import VectorSettings
 
 GROUPS: tuple[tuple[str, type[SettingsGroup]], ...] = (
     ("application", ApplicationSettings),
@@ -31,6 +32,7 @@ GROUPS: tuple[tuple[str, type[SettingsGroup]], ...] = (
     ("storage", StorageSettings),
     ("indexing", IndexingSettings),
     ("mail", MailSettings),
+    ("vectors", VectorSettings),
 )
 
 
@@ -47,6 +49,7 @@ class Settings:
     storage: StorageSettings
     indexing: IndexingSettings
     mail: MailSettings
+    vectors: VectorSettings
 
     @property
     def broker(self) -> Endpoint:
@@ -116,6 +119,7 @@ def load_settings(env_files: tuple[Path, ...] = ENV_FILES) -> Settings:
         storage=load_group(StorageSettings, env_files),
         indexing=load_group(IndexingSettings, env_files),
         mail=load_group(MailSettings, env_files),
+        vectors=load_group(VectorSettings, env_files),
     )
 
 

@@ -18,6 +18,7 @@ HEAVY = (
     "numpy",
     "openai",
     "pgvector",
+    "qdrant_client",
     "rjieba",
     "snowballstemmer",
     "tokenizers",

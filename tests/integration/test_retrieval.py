@@ -15,6 +15,7 @@ from worker.providers.embedder import Embedder, Embeddings
 from worker.services.dataset.indexing import index_document
 from worker.services.dataset.retrieval import FoundPassage, search
 from worker.services.dataset.search_options import SearchOptions
+from worker.stores.pgvector import PgVectorStore
 from worker.wiring import embedder, indexing_needs, retrieval_needs
 
 METHODS = ("vector", "keyword", "hybrid")
@@ -287,15 +288,14 @@ def test_a_search_sees_one_moment(
     needs = indexing_needs()
     switched: list[UUID] = []
 
-    class Switching:
+    class Switching(PgVectorStore):
         def search(self, *arguments: object, **options: object) -> object:
-            found = real.search(*arguments, **options)
+            found = super().search(*arguments, **options)
             if not switched:
                 switched.append(ids["lamp.txt"])
                 index_document(ids["lamp.txt"], dataset_id, needs)
             return found
 
-    real = retrieval_needs().vectors
     options = SearchOptions("hybrid")
     found = search(dataset_id, "lamp", replace(retrieval_needs(), vectors=Switching()), options)
 

@@ -1,6 +1,7 @@
 """Vectors in PostgreSQL: they commit together with the rows they belong to."""
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -9,14 +10,27 @@ from numpy.typing import NDArray
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from worker.stores.vectors import Match, VectorBatch
+from worker.stores.vectors import (
+    Asked,
+    Found,
+    Match,
+    VectorBatch,
+    VectorPlace,
+    VectorQuery,
+    vector_id,
+)
 
 # Arrays through unnest and not COPY: psycogreen's wait callback breaks psycopg2's COPY,
 # and one path serves every pool.
 _UPSERT = text("""
-    INSERT INTO segment_vectors (id, dataset_id, document_id, version, embedding)
-    SELECT u.id, :dataset_id, :document_id, :version, u.embedding::vector
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:vectors AS text[])) AS u(id, embedding)
+    INSERT INTO segment_vectors (
+        id, dataset_id, document_id, version, generation, segment_id, embedding
+    )
+    SELECT u.id, :dataset_id, :document_id, :version, :generation, u.segment_id,
+           u.embedding::vector
+    FROM unnest(
+        CAST(:ids AS uuid[]), CAST(:segment_ids AS uuid[]), CAST(:vectors AS text[])
+    ) AS u(id, segment_id, embedding)
     ON CONFLICT (id) DO UPDATE SET embedding = excluded.embedding
 """)
 
@@ -25,8 +39,16 @@ _DELETE = text("""
     WHERE document_id = :document_id AND version IS DISTINCT FROM :keep
 """)
 
+_DELETE_GENERATIONS = text("""
+    DELETE FROM segment_vectors WHERE id IN (
+        SELECT id FROM segment_vectors
+        WHERE document_id = ANY(CAST(:document_ids AS uuid[])) AND generation <> ALL(:keep)
+        LIMIT :limit
+    )
+""")
+
 _FETCH = text("""
-    SELECT id, embedding::text AS embedding
+    SELECT COALESCE(segment_id, id) AS id, embedding::text AS embedding
     FROM segment_vectors
     WHERE id = ANY(CAST(:ids AS uuid[]))
 """)
@@ -35,11 +57,12 @@ _FETCH = text("""
 # by: any other form of it would make the sort carry the vectors, a kilobyte a row. The disabled
 # segments are few and have an index: a join with every segment's row would cost most of the time.
 _SELECT = """
-    SELECT v.id, v.embedding <#> CAST(:query AS vector) AS distance
+    SELECT COALESCE(v.segment_id, v.id) AS id, v.embedding <#> CAST(:query AS vector) AS distance
     FROM segment_vectors v
     JOIN documents d ON d.id = v.document_id AND d.active_version = v.version
     WHERE d.dataset_id = :dataset_id AND d.enabled AND NOT d.archived
-      AND v.id NOT IN (
+      AND v.generation = :generation
+      AND COALESCE(v.segment_id, v.id) NOT IN (
           SELECT id FROM document_segments WHERE dataset_id = :dataset_id AND NOT enabled
       )
 """
@@ -54,48 +77,81 @@ _SEARCH_DOCUMENTS = text(_SELECT + "AND d.id = ANY(CAST(:documents AS uuid[]))" 
 class PgVectorStore:
     """The ``VectorStore`` over the pgvector extension; exact search."""
 
+    is_external = False
+
+    def send(self, batch: VectorBatch) -> None:
+        """Nothing: ``upsert`` writes, with the rows."""
+
     def upsert(self, session: Session, batch: VectorBatch) -> None:
         """Write a batch in one statement of the caller's transaction."""
+        place = batch.place
+        ids = [str(segment_id) for segment_id in batch.ids]
+        segment_ids: list[str | None] = [None] * len(ids)
+        if place.generation:
+            segment_ids = [*ids]
+            ids = [str(vector_id(place.generation, one)) for one in batch.ids]
         session.execute(
             _UPSERT,
             {
-                "dataset_id": batch.dataset_id,
-                "document_id": batch.document_id,
-                "version": batch.version,
-                "ids": [str(segment_id) for segment_id in batch.ids],
+                "dataset_id": place.dataset_id,
+                "document_id": place.document_id,
+                "version": place.version,
+                "generation": place.generation,
+                "ids": ids,
+                "segment_ids": segment_ids,
                 "vectors": [_literal(vector) for vector in batch.vectors],
             },
         )
 
+    def activate(self, session: Session, place: VectorPlace) -> None:
+        """Nothing: search goes by the document's active version."""
+
     def delete_other_versions(self, session: Session, document_id: UUID, keep: int | None) -> None:
-        """Delete the document's vectors of every version but ``keep``."""
+        """Delete the document's vectors of every version but ``keep``, of every generation."""
         session.execute(_DELETE, {"document_id": document_id, "keep": keep})
 
-    def fetch(self, session: Session, ids: Sequence[UUID]) -> dict[UUID, NDArray[np.float32]]:
-        """The vectors of these segments, those that exist."""
-        rows = session.execute(_FETCH, {"ids": [str(one) for one in ids]})
-        return {row.id: np.array(orjson.loads(row.embedding), np.float32) for row in rows}
+    def delete_other_generations(
+        self, session: Session, document_ids: Sequence[UUID], keep: Sequence[int], limit: int
+    ) -> int:
+        """Delete at most ``limit`` of the documents' vectors of any generation but ``keep``."""
+        values = {"document_ids": list(map(str, document_ids)), "keep": list(keep), "limit": limit}
+        deleted: Any = session.connection().execute(_DELETE_GENERATIONS, values)
+        return int(deleted.rowcount)
 
-    def search(
+    def fetch(
         self,
         session: Session,
-        dataset_id: UUID,
-        query: NDArray[np.float32],
-        limit: int,
-        *,
-        documents: Sequence[UUID] | None = None,
-    ) -> list[Match]:
-        """The nearest segments of a dataset, or of ``documents`` of it, best first."""
+        document_id: UUID,  # noqa: ARG002 - the ids say it all here
+        version: int,  # noqa: ARG002
+        generation: int,
+        ids: Sequence[UUID],
+    ) -> dict[UUID, NDArray[np.float32]]:
+        """The vectors of these segments, those that exist."""
+        wanted = {"ids": [str(vector_id(generation, one)) for one in ids]}
+        rows = session.execute(_FETCH, wanted)
+        return {row.id: np.array(orjson.loads(row.embedding), np.float32) for row in rows}
+
+    def ask(self, query: VectorQuery, again: Asked | None = None) -> Asked:  # noqa: ARG002
+        """Nothing: ``search`` asks, in its transaction."""
+        return Asked()
+
+    def search(self, session: Session, query: VectorQuery, asked: Asked) -> Found:  # noqa: ARG002
+        """The nearest segments of an index, best first."""
         rows = session.execute(
-            _SEARCH if documents is None else _SEARCH_DOCUMENTS,
+            _SEARCH if query.documents is None else _SEARCH_DOCUMENTS,
             {
-                "dataset_id": dataset_id,
-                "query": _literal(query),
-                "limit": limit,
-                "documents": None if documents is None else [str(one) for one in documents],
+                "dataset_id": query.dataset_id,
+                "generation": query.generation,
+                "query": _literal(query.vector),
+                "limit": query.limit,
+                "documents": [str(one) for one in query.documents or ()],
             },
         )
-        return [Match(row.id, -float(row.distance)) for row in rows]
+        return Found([Match(row.id, -float(row.distance)) for row in rows])
+
+    def collect(self) -> int:
+        """Nothing: rows go with their transactions."""
+        return 0
 
 
 def _literal(vector: NDArray[np.float32]) -> str:

@@ -1,9 +1,14 @@
-"""The vector store protocol."""
+"""The vector store protocol, for vectors that commit with their rows and for those that cannot.
+
+PostgreSQL's rows are the truth in either case. Vectors are there before their rows say
+so, and go after the rows have stopped saying so: ``send`` comes before the transaction,
+``upsert``, ``activate`` and the deletions are part of it, ``collect`` comes at any time after.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,19 +16,53 @@ from sqlalchemy.orm import Session
 
 
 @dataclass(frozen=True, slots=True)
-class VectorBatch:
-    """Vectors of one version of one document.
+class VectorPlace:
+    """Which vectors are written, and by right of which claim.
 
     Attributes:
-        ids: one a vector; writing an id again replaces its vector.
-        vectors: shape (ids, dimension), float32, unit length.
+        generation: which of the dataset's indexes they are for.
+        holder_id: the row whose lease is held: the document, or its part in a rebuild.
+        token: that lease's fencing token.
     """
 
     dataset_id: UUID
     document_id: UUID
     version: int
+    generation: int
+    holder_id: UUID
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class VectorBatch:
+    """Vectors of one version of one document.
+
+    Attributes:
+        ids: one a vector, its segment's; writing one again replaces its vector.
+        vectors: shape (ids, dimension), float32, unit length.
+    """
+
+    place: VectorPlace
     ids: Sequence[UUID]
     vectors: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class VectorQuery:
+    """A search of one index.
+
+    Attributes:
+        generation: which of the dataset's indexes.
+        vector: the question's, unit length.
+        limit: how many segments are wanted.
+        documents: of which documents only; ``None`` for all.
+    """
+
+    dataset_id: UUID
+    generation: int
+    vector: NDArray[np.float32]
+    limit: int
+    documents: Sequence[UUID] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,28 +73,113 @@ class Match:
     score: float
 
 
+@dataclass(frozen=True, slots=True)
+class Hit(Match):
+    """What an external store found: nothing says yet that it still counts."""
+
+    write_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An external store's answer; a store in the database is not asked before its transaction.
+
+    Attributes:
+        wanted: how many hits it was asked for; as many as it has, when there are fewer.
+        seen: writes that were found not to count any more, up to here.
+    """
+
+    hits: Sequence[Hit] = ()
+    wanted: int = 0
+    seen: frozenset[UUID] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Matches, best first.
+
+    Attributes:
+        again: what to ask the store with for a better answer; ``None`` when this is the best.
+    """
+
+    matches: list[Match]
+    again: Asked | None = None
+
+
 class VectorStore(Protocol):
     """Where vectors live. Search sees the active version of enabled documents only.
 
     Disabled segments are left out inside the search, so that it gives as many as asked for.
     """
 
+    @property
+    def is_external(self) -> bool:
+        """Whether it is outside of the database."""
+
+    def send(self, batch: VectorBatch) -> None:
+        """Write a batch ahead of its rows; in no transaction. For stores outside of the database.
+
+        Raises:
+            ServiceUnavailable: (transient) the store does not answer.
+        """
+
     def upsert(self, session: Session, batch: VectorBatch) -> None:
-        """Write a batch; with the caller's transaction where the store can."""
+        """Write a batch that was sent, with its rows, where the store is in the database."""
+
+    def activate(self, session: Session, place: VectorPlace) -> None:
+        """Let search see what was written, in the transaction that makes the version active."""
 
     def delete_other_versions(self, session: Session, document_id: UUID, keep: int | None) -> None:
-        """Delete the document's vectors of every version but ``keep``."""
+        """Delete the document's vectors of every version but ``keep``, of every generation."""
 
-    def fetch(self, session: Session, ids: Sequence[UUID]) -> dict[UUID, NDArray[np.float32]]:
-        """The vectors of these segments, those that exist."""
+    def delete_other_generations(
+        self, session: Session, document_ids: Sequence[UUID], keep: Sequence[int], limit: int
+    ) -> int:
+        """Delete at most ``limit`` of the documents' vectors of any generation but ``keep``.
 
-    def search(
+        Returns:
+            How many; fewer than ``limit`` when none is left.
+        """
+
+    def fetch(
         self,
         session: Session,
-        dataset_id: UUID,
-        query: NDArray[np.float32],
-        limit: int,
-        *,
-        documents: Sequence[UUID] | None = None,
-    ) -> list[Match]:
-        """The nearest segments of a dataset, or of ``documents`` of it, best first."""
+        document_id: UUID,
+        version: int,
+        generation: int,
+        ids: Sequence[UUID],
+    ) -> dict[UUID, NDArray[np.float32]]:
+        """The vectors of these segments of an active version, those that exist.
+
+        An external store ends the session's transaction before it asks: have nothing
+        unwritten in it.
+        """
+
+    def ask(self, query: VectorQuery, again: Asked | None = None) -> Asked:
+        """What an external store has to say, before the transaction of ``search``.
+
+        Args:
+            query: the search.
+            again: of the answer before, when that was not good enough.
+
+        Raises:
+            ServiceUnavailable: (transient) the store does not answer.
+        """
+
+    def search(self, session: Session, query: VectorQuery, asked: Asked) -> Found:
+        """The nearest segments of an index, as the transaction sees it."""
+
+    def collect(self) -> int:
+        """Delete from an external store what no row stands for any more; safe to repeat.
+
+        Returns:
+            How many leavings of writes there were.
+
+        Raises:
+            ServiceUnavailable: (transient) the store does not answer.
+        """
+
+
+def vector_id(generation: int, segment_id: UUID) -> UUID:
+    """The id of a segment's vector in an index; in a dataset's first it is the segment's own."""
+    return segment_id if generation == 0 else uuid5(segment_id, str(generation))

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
@@ -14,14 +13,13 @@ from shared.models import Dataset, DocumentSegment, DocumentStatus, DocumentVers
 from shared.models.document_status import require_transition
 from shared.models.process_rule import DocForm
 from worker.delivery.lease import Ago, release, renew
-from worker.services.dataset import child_chunks, keywords, segments
+from worker.services.dataset import child_chunks, keywords, segments, vector_batches
 from worker.services.dataset.claiming import Job
 from worker.services.dataset.cleaning import clean
 from worker.services.dataset.embedding import EmbeddedPassage, Known, Lookup
 from worker.services.dataset.needs import IndexingNeeds
 from worker.services.dataset.stages import Stages
 from worker.services.dataset.words import WordCounts
-from worker.stores.vectors import VectorBatch
 
 
 @dataclass(slots=True)
@@ -46,7 +44,10 @@ def lookup(needs: IndexingNeeds, job: Job) -> Lookup:
             return {}
         with needs.sessions() as session:
             stored = stored_by_hash(session, job.document_id, job.active_version, hashes)
-            vectors = needs.vectors.fetch(session, [one.id for one in stored.values()])
+            ids = [one.id for one in stored.values()]
+            vectors = needs.vectors.fetch(
+                session, job.document_id, job.active_version, job.generation, ids
+            )
         return {
             digest: Known(vectors[one.id], one.tokens)
             for digest, one in stored.items()
@@ -107,6 +108,7 @@ def complete(
     Raises:
         LeaseLost: another worker has the document; nothing is written.
         EmptyFile: (permanent) nothing of it could be found by a search.
+        IndexReplaced: (transient) the dataset has another index meanwhile; nothing is written.
     """
     require_transition(stages.status, DocumentStatus.COMPLETED)
     first_position, words = _count(needs, job, totals, embedded)
@@ -132,7 +134,10 @@ def complete(
         keyword_words=totals.keyword_words,
         **stages.columns(),
     )
+    vector_batches.require_same_index(session, job)
     dimension = _write(session, needs, job, first_position, embedded, words)
+    if job.has_vectors:
+        needs.vectors.activate(session, job.place)
     if job.has_vectors and job.embedding_dimension is None:
         session.execute(
             update(Dataset)
@@ -235,8 +240,7 @@ def _write(
     words: list[WordCounts] | None,
 ) -> int:
     """Write segments, their words and children, and all vectors; returns their dimension."""
-    hashes = [one.content_hash for one in embedded]
-    ids = segments.segment_ids(job.document_id, job.version, first_position, hashes)
+    ids = vector_batches.segment_ids(job, first_position, embedded)
     segments.write(session, job.owner, first_position, ids, embedded)
     if words is not None:
         keywords.write(session, job.owner, ids, words)
@@ -245,17 +249,9 @@ def _write(
         child_chunks.write(session, job.owner, children)
     if not job.has_vectors:
         return 0
-    found_by = [
-        *((one_id, one.vector) for one_id, one in zip(ids, embedded, strict=True)),
-        *((child.id, child.embedded.vector) for child in children),
-    ]
-    carried = [(one_id, vector) for one_id, vector in found_by if vector is not None]
-    vectors = np.stack([vector for _, vector in carried])
-    vector_ids = [one_id for one_id, _ in carried]
-    needs.vectors.upsert(
-        session, VectorBatch(job.dataset_id, job.document_id, job.version, vector_ids, vectors)
-    )
-    return int(vectors.shape[1])
+    batch = vector_batches.vectors_of(job, ids, embedded, children)
+    needs.vectors.upsert(session, batch)
+    return int(batch.vectors.shape[1])
 
 
 def _segments_left(session: Session, job: Job) -> int:

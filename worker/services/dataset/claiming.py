@@ -12,6 +12,7 @@ from shared.models import Dataset, DatasetProcessRule, Document, DocumentStatus,
 from shared.models.dataset import ECONOMY
 from shared.models.document_status import IN_PROGRESS
 from worker.delivery.lease import Ago, Lease, claim
+from worker.stores.vectors import VectorPlace
 
 _CLAIMABLE = (DocumentStatus.WAITING, *IN_PROGRESS)
 #: Written once, so that the claim's statement is built once.
@@ -42,6 +43,8 @@ class Job:
     embedding_model: str
     #: ``None`` until the dataset's first document is complete.
     embedding_dimension: int | None
+    #: The index of the dataset that search uses.
+    generation: int
     #: What stopped the attempt before, if it could say.
     last_error: str | None
 
@@ -59,6 +62,18 @@ class Job:
             "document_id": self.document_id,
             "version": self.version,
         }
+
+    @property
+    def place(self) -> VectorPlace:
+        """Where the vectors of this run belong."""
+        return VectorPlace(
+            self.dataset_id,
+            self.document_id,
+            self.version,
+            self.generation,
+            self.document_id,
+            self.lease.token,
+        )
 
 
 def claim_document(
@@ -140,6 +155,7 @@ _JOB = (
         Dataset.embedding_provider,
         Dataset.embedding_model,
         Dataset.embedding_dimension,
+        Dataset.index_generation,
         UploadFile.storage_key,
         UploadFile.size_bytes,
         Document.doc_form,
@@ -178,5 +194,6 @@ def _job(session: Session, lease: Lease) -> Job:
         embedding_provider=row.embedding_provider,
         embedding_model=row.embedding_model,
         embedding_dimension=row.embedding_dimension,
+        generation=row.index_generation,
         last_error=row.error,
     )

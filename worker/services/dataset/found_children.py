@@ -12,7 +12,7 @@ from shared.models.process_rule import DocForm
 from worker.stores.vectors import Match
 
 #: Children asked for at first, for each parent that is wanted; then as many times more.
-_CHILDREN_PER_PARENT = 4
+CHILDREN_PER_PARENT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def find_segments(
     wanted = limit
     while True:
         # One parent may have all of the best children: ask for more until it is many parents.
-        wanted *= _CHILDREN_PER_PARENT
+        wanted *= CHILDREN_PER_PARENT
         matches = nearest(wanted)
         hits = _to_parents(session, matches)
         if len(hits) >= limit or len(matches) < wanted:

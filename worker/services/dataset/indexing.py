@@ -9,7 +9,7 @@ from shared.models import DocumentStatus
 from shared.queueing.outage import RETRYABLE, SERVER_LOST
 from worker.delivery import runs
 from worker.providers.embedder import Embedder
-from worker.services.dataset import activation
+from worker.services.dataset import activation, vector_batches
 from worker.services.dataset.activation import Totals
 from worker.services.dataset.claiming import Job, claim_document, require_attempts_left
 from worker.services.dataset.economy import NoEmbedder
@@ -77,6 +77,7 @@ def _run(job: Job, needs: IndexingNeeds) -> Totals:
             # The next batch is taken before this one is written: the last one commits with
             # the switch, so that a small document costs one transaction.
             batch = next(batches, None)
+            vector_batches.send(needs.vectors, job, totals.segments, embedded)
             with needs.sessions.begin() as session:
                 if batch:
                     activation.write_batch(session, needs, job, stages, totals, embedded)

@@ -3,8 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import numpy as np
@@ -17,18 +16,27 @@ from shared.models import Dataset, Document, DocumentSegment
 from shared.models.dataset import ECONOMY
 from worker.services.dataset import keywords
 from worker.services.dataset.filtering import documents_asked_for
-from worker.services.dataset.found_children import FoundChild, Hit, find_segments
+from worker.services.dataset.found_children import (
+    CHILDREN_PER_PARENT,
+    FoundChild,
+    Hit,
+    find_segments,
+)
 from worker.services.dataset.fusing import fuse
 from worker.services.dataset.keywords import Coverage
 from worker.services.dataset.needs import Embedders
 from worker.services.dataset.search_options import SearchMethod, SearchOptions, check_question
-from worker.stores.vectors import Match, VectorStore
+from worker.stores.vectors import Asked, Match, VectorQuery, VectorStore
 
 logger = logging.getLogger(__name__)
 
 #: Either side of a hybrid search gives this many, or as many as are asked for: a passage may
 #: be first of all without being first on any side.
 _HYBRID_DEPTH = 100
+
+#: Answers of an external vector store looked at before the last one is taken: one may be
+#: outdated by the time it is checked.
+_ROUNDS = 8
 
 _ANY = SearchOptions()
 
@@ -76,6 +84,7 @@ class _Model:
     provider: str
     name: str
     doc_form: str
+    generation: int
 
 
 def search(
@@ -89,16 +98,46 @@ def search(
         ServiceUnavailable: (transient) the embedding provider does not answer.
     """
     check_question(question)
-    with needs.sessions() as session:
-        model = _model(session, dataset_id)
     while True:
-        # Before the snapshot: no transaction waits for a provider.
-        query = _embedded(question, model, needs, options)
+        with needs.sessions() as session:
+            model = _model(session, dataset_id)
+        # Before any snapshot: no transaction waits for a provider or a store.
+        vector = _embedded(question, model, needs, options)
+        query = None
+        if vector is not None:
+            depth = CHILDREN_PER_PARENT * max(_HYBRID_DEPTH, options.top_k)
+            query = VectorQuery(dataset_id, model.generation, vector, depth)
+        passages = _settled(dataset_id, question, model, query, needs, options)
+        if passages is not None:
+            return passages
+
+
+def _settled(
+    dataset_id: UUID,
+    question: str,
+    model: _Model,
+    query: VectorQuery | None,
+    needs: RetrievalNeeds,
+    options: SearchOptions,
+) -> list[FoundPassage] | None:
+    """What is found; ``None`` when the dataset's model was changed meanwhile."""
+    asked = Asked()
+    passages: list[FoundPassage] = []
+    if query is not None and needs.vectors.is_external:
+        with needs.sessions() as session:
+            query = replace(query, documents=documents_asked_for(session, dataset_id, options))
+        asked = needs.vectors.ask(query)
+    for _ in range(_ROUNDS):
         with _snapshot(needs.sessions) as session:
-            current = _model(session, dataset_id)
-            if current == model:
-                return _search(session, dataset_id, current, question, query, needs, options)
-        model = current  # it was changed meanwhile
+            if _model(session, dataset_id) != model:
+                return None
+            passages, again = _search(
+                session, dataset_id, model, question, query, asked, needs, options
+            )
+        if query is None or again is None:
+            break
+        asked = needs.vectors.ask(query, again)
+    return passages
 
 
 def _search(
@@ -106,20 +145,29 @@ def _search(
     dataset_id: UUID,
     model: _Model,
     question: str,
-    query: NDArray[np.float32] | None,
+    query: VectorQuery | None,
+    asked: Asked,
     needs: RetrievalNeeds,
     options: SearchOptions,
-) -> list[FoundPassage]:
+) -> tuple[list[FoundPassage], Asked | None]:
     coverage = keywords.coverage(session, dataset_id)
     method = _method(options, coverage, has_vector=query is not None)
     documents = documents_asked_for(session, dataset_id, options)
     if documents is not None and not documents:
-        return []
+        return [], None
     depth = max(_HYBRID_DEPTH, options.top_k) if method is SearchMethod.HYBRID else options.top_k
     hits: list[Hit] = []
     by_keyword: list[Match] = []
+    again: Asked | None = None
     if method is not SearchMethod.KEYWORD and query is not None:
-        nearest = partial(needs.vectors.search, session, dataset_id, query, documents=documents)
+
+        def nearest(wanted: int) -> list[Match]:
+            nonlocal again
+            asked_for = replace(query, limit=wanted, documents=documents)
+            found = needs.vectors.search(session, asked_for, asked)
+            again = found.again
+            return found.matches
+
         hits = find_segments(session, model.doc_form, nearest, depth)
     by_vector = [Match(hit.segment_id, hit.score) for hit in hits]
     if method is not SearchMethod.VECTOR:
@@ -131,7 +179,7 @@ def _search(
     if options.score_threshold is not None:
         matches = [match for match in matches if match.score >= options.score_threshold]
     children = {hit.segment_id: hit.children for hit in hits}
-    return _passages(session, matches[: options.top_k], children)
+    return _passages(session, matches[: options.top_k], children), again
 
 
 def _model(session: Session, dataset_id: UUID) -> _Model:
@@ -140,6 +188,7 @@ def _model(session: Session, dataset_id: UUID) -> _Model:
         Dataset.embedding_provider,
         Dataset.embedding_model,
         Dataset.doc_form,
+        Dataset.index_generation,
     ).where(Dataset.id == dataset_id)
     row = session.execute(query).one_or_none()
     if row is None:

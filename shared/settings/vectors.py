@@ -1,0 +1,26 @@
+"""Where vectors live."""
+
+from typing import Literal
+
+from pydantic import Field, SecretStr
+
+from shared.settings.base import SettingsGroup
+
+
+class VectorSettings(SettingsGroup):
+    vector_store: Literal["pgvector", "qdrant"] = Field(
+        "pgvector", description="pgvector, in the same PostgreSQL, or qdrant."
+    )
+    qdrant_url: str = Field("", description="Qdrant's address, as http://host:6333.")
+    qdrant_api_key: SecretStr = Field(SecretStr(""), description="Its key.")
+    qdrant_path: str = Field(
+        "", description="A folder for Qdrant inside one process, without a server: to try it out."
+    )
+    qdrant_collection_prefix: str = Field(
+        "rag_worker",
+        pattern=r"^[A-Za-z0-9_-]{1,64}$",
+        description="Collections are called by it and their dimension.",
+    )
+    qdrant_timeout_seconds: int = Field(
+        30, ge=1, description="How long one request to Qdrant may take."
+    )

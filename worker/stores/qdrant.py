@@ -1,0 +1,289 @@
+"""Vectors in Qdrant: outside of the database, so that rows say which of them count.
+
+One collection a dimension holds all datasets: a collection costs memory and files, and
+there are many small datasets. Each search names its index, the payload field Qdrant
+lays the vectors out by.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+from uuid import UUID, uuid5
+
+import numpy as np
+from numpy.typing import NDArray
+from qdrant_client import QdrantClient, models
+from qdrant_client.http.exceptions import UnexpectedResponse
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, sessionmaker
+
+from shared.errors import SubjectGone
+from worker.stores import vector_writes
+from worker.stores.qdrant_errors import NOT_FOUND, is_there_already, mapped
+from worker.stores.vectors import (
+    Asked,
+    Found,
+    Hit,
+    Match,
+    VectorBatch,
+    VectorPlace,
+    VectorQuery,
+)
+
+Answer = TypeVar("Answer")
+
+#: Points a request: 3,072 dimensions as JSON stay below Qdrant's 32 MB.
+_POINTS = 256
+#: Asked for beyond what is wanted: what does not count any more takes places among the best.
+_SPARE = 16
+_MOST_HITS = 10_000
+_MOST_DOCUMENTS = 1_000
+#: Writes deleted by one request.
+_SWEEP = 100
+#: After this a request that was under way when its writer lost its lease has arrived or never will.
+_SWEEP_AGAIN_SECONDS = 3600.0
+
+
+class QdrantVectorStore:
+    """The ``VectorStore`` over Qdrant.
+
+    Args:
+        client: the server, or a folder's or memory's local mode.
+        sessions: makes sessions, for the ledger.
+        prefix: collections are called by it and their dimension.
+        is_local: local mode has no payload indexes.
+    """
+
+    is_external = True
+
+    def __init__(
+        self,
+        client: QdrantClient,
+        sessions: sessionmaker[Session],
+        prefix: str = "rag_worker",
+        *,
+        is_local: bool = False,
+    ) -> None:
+        self._client = client
+        self._sessions = sessions
+        self._prefix = prefix
+        self._is_local = is_local
+        self._made: set[int] = set()
+
+    def send(self, batch: VectorBatch) -> None:
+        """Write a batch ahead of its rows; in no transaction."""
+        dimension = int(batch.vectors.shape[1])
+        try:
+            with self._sessions.begin() as session:
+                vector_writes.note(session, batch.place, dimension)
+        except IntegrityError as error:
+            raise SubjectGone(f"document {batch.place.document_id} was deleted") from error
+        self._require_collection(dimension)
+        write = vector_writes.write_id(batch.place)
+        payload = {"index": _index(batch.place.dataset_id, batch.place.generation)}
+        payload |= {"document_id": str(batch.place.document_id), "write_id": str(write)}
+        for start in range(0, len(batch.ids), _POINTS):
+            ids = batch.ids[start : start + _POINTS]
+            points = models.Batch(
+                ids=[str(_point(write, one)) for one in ids],
+                vectors=batch.vectors[start : start + _POINTS].tolist(),
+                payloads=[{**payload, "segment_id": str(one)} for one in ids],
+            )
+            # Waiting: the rows must not say so before a search would find them.
+            self._call(self._client.upsert, self._collection(dimension), points=points, wait=True)
+
+    def upsert(self, session: Session, batch: VectorBatch) -> None:
+        """Nothing: ``send`` has written it, and ``activate`` says so."""
+
+    def activate(self, session: Session, place: VectorPlace) -> None:
+        """Let search see what was written."""
+        vector_writes.activate(session, place)
+
+    def delete_other_versions(self, session: Session, document_id: UUID, keep: int | None) -> None:
+        """Search sees them no longer from the commit on; ``collect`` deletes them."""
+        vector_writes.retire_versions(session, document_id, keep)
+
+    def delete_other_generations(
+        self,
+        session: Session,
+        document_ids: Sequence[UUID],
+        keep: Sequence[int],
+        limit: int,  # noqa: ARG002 - a row a document, not one a vector
+    ) -> int:
+        """Give them up; ``collect`` deletes them."""
+        vector_writes.retire_generations(session, document_ids, keep)
+        return 0
+
+    def fetch(
+        self,
+        session: Session,
+        document_id: UUID,
+        version: int,
+        generation: int,
+        ids: Sequence[UUID],
+    ) -> dict[UUID, NDArray[np.float32]]:
+        """The vectors of these segments, those that exist; ends the session's transaction."""
+        found = vector_writes.live(session, document_id, version, generation)
+        session.commit()
+        if found is None:
+            return {}
+        write, dimension = found
+        by_point = {str(_point(write, one)): one for one in ids}
+        points = self._call(
+            self._client.retrieve,
+            self._collection(dimension),
+            ids=list(by_point),
+            with_payload=False,
+            with_vectors=True,
+        )
+        return {by_point[str(one.id)]: np.array(one.vector, np.float32) for one in points}
+
+    def ask(self, query: VectorQuery, again: Asked | None = None) -> Asked:
+        """The nearest points of an index, whether they still count or not."""
+        wanted = query.limit + _SPARE
+        if again is not None:
+            wanted = again.wanted
+        dimension = len(query.vector)
+        if not self._has_collection(dimension):
+            return Asked()
+        answer = self._call(
+            self._client.query_points,
+            self._collection(dimension),
+            query=query.vector.tolist(),
+            query_filter=_filter(query),
+            limit=min(wanted, _MOST_HITS),
+            with_payload=["segment_id", "write_id"],
+        )
+        hits = [_hit(point) for point in answer.points]
+        return Asked(hits, wanted, again.seen if again is not None else frozenset())
+
+    def search(self, session: Session, query: VectorQuery, asked: Asked) -> Found:
+        """Those of the points that count, as the transaction sees it.
+
+        A write that counted when the store was asked and does not now has had a
+        successor since, which the answer may lack: then it is better to ask again.
+        """
+        standing = vector_writes.standing(session, asked.hits, query.documents)
+        matches = [
+            Match(hit.id, hit.score)
+            for hit in asked.hits
+            if hit.write_id in standing.live and hit.id not in standing.disabled
+        ]
+        counted = standing.live | standing.hidden
+        gone = {hit.write_id for hit in asked.hits} - counted
+        # One that did not count before and does now was perhaps not yet whole when asked.
+        is_settled = gone <= asked.seen and not (counted & asked.seen)
+        has_more = len(asked.hits) >= min(asked.wanted, _MOST_HITS) > 0
+        lacks = len(matches) < query.limit and has_more and asked.wanted < _MOST_HITS
+        if is_settled and not lacks:
+            return Found(matches[: query.limit])
+        wanted = min(asked.wanted * 4, _MOST_HITS) if lacks else asked.wanted
+        return Found(matches[: query.limit], Asked((), wanted, (asked.seen | gone) - counted))
+
+    def collect(self) -> int:
+        """Delete what neither search nor a running claim needs; safe to repeat."""
+        collected = 0
+        while True:
+            with self._sessions() as session:
+                unused = vector_writes.unused(session, _SWEEP_AGAIN_SECONDS, _SWEEP)
+            by_dimension: dict[int, list[str]] = defaultdict(list)
+            for write, dimension, _ in unused:
+                by_dimension[dimension].append(str(write))
+            for dimension, writes in by_dimension.items():
+                self._delete(dimension, writes)
+            with self._sessions.begin() as session:
+                vector_writes.swept(
+                    session,
+                    once=[row[0] for row in unused if not row[2]],
+                    twice=[row[0] for row in unused if row[2]],
+                )
+            collected += len(unused)
+            if len(unused) < _SWEEP:
+                return collected
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._client.close()
+
+    def _delete(self, dimension: int, writes: Sequence[str]) -> None:
+        if self._has_collection(dimension):
+            self._call(
+                self._client.delete,
+                self._collection(dimension),
+                points_selector=models.FilterSelector(filter=_where(write_id=writes)),
+                wait=True,
+            )
+
+    def _collection(self, dimension: int) -> str:
+        return f"{self._prefix}_{dimension}"
+
+    def _has_collection(self, dimension: int) -> bool:
+        if dimension not in self._made:
+            name = self._collection(dimension)
+            if not self._call(self._client.collection_exists, name):
+                return False
+            self._made.add(dimension)
+        return True
+
+    def _require_collection(self, dimension: int) -> None:
+        if self._has_collection(dimension):
+            return
+        name = self._collection(dimension)
+        # The inner product of unit vectors is the cosine, and nothing is scaled again.
+        shape = models.VectorParams(size=dimension, distance=models.Distance.DOT)
+        try:
+            self._client.create_collection(name, vectors_config=shape)
+        except Exception as error:
+            if not is_there_already(error):
+                raise mapped(error) from error
+        if not self._is_local:
+            by_tenant = models.KeywordIndexParams(
+                type=models.KeywordIndexType.KEYWORD, is_tenant=True
+            )
+            plain = models.PayloadSchemaType.KEYWORD
+            for field, kind in (
+                ("index", by_tenant),
+                ("document_id", plain),
+                ("write_id", plain),
+            ):
+                self._call(self._client.create_payload_index, name, field, kind)
+        self._made.add(dimension)
+
+    def _call(self, request: Callable[..., Answer], *args: Any, **kwargs: Any) -> Answer:
+        try:
+            return request(*args, **kwargs)
+        except Exception as error:
+            if isinstance(error, UnexpectedResponse) and error.status_code == NOT_FOUND:
+                # Somebody deleted the collection: the next attempt makes it again.
+                self._made.clear()
+            raise mapped(error) from error
+
+
+def _index(dataset_id: UUID, generation: int) -> str:
+    return f"{dataset_id}/{generation}"
+
+
+def _point(write: UUID, segment_id: UUID) -> UUID:
+    return uuid5(write, segment_id.hex)
+
+
+def _hit(point: models.ScoredPoint) -> Hit:
+    payload: Any = point.payload
+    return Hit(UUID(payload["segment_id"]), point.score, UUID(payload["write_id"]))
+
+
+def _filter(query: VectorQuery) -> models.Filter:
+    conditions = {"index": [_index(query.dataset_id, query.generation)]}
+    # More are left to the check: a request is not to grow with a dataset.
+    if query.documents is not None and len(query.documents) <= _MOST_DOCUMENTS:
+        conditions["document_id"] = [str(one) for one in query.documents]
+    return _where(**conditions)
+
+
+def _where(**conditions: Sequence[str]) -> models.Filter:
+    return models.Filter(
+        must=[
+            models.FieldCondition(key=field, match=models.MatchAny(any=list(values)))
+            for field, values in conditions.items()
+        ]
+    )
