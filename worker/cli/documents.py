@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import click
@@ -10,11 +11,14 @@ from sqlalchemy.orm import Session
 
 from shared.models import db
 from shared.models.dataset import TECHNIQUES
+from shared.models.process_rule import DocForm
 from worker.cli.application import in_application
 from worker.cli.failures import SOME_FAILED
 from worker.cli.indexing import IndexReport, index_paths
+from worker.cli.json_file import JsonFile
 from worker.cli.overview import dataset_overview, document_overview, find_dataset
 from worker.cli.printing import printable
+from worker.cli.submitting import Manner
 
 DEFAULT_NAME = "default"
 
@@ -36,6 +40,18 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON obj
     type=click.Choice(TECHNIQUES),
     help="Of a new dataset: with vectors (the default), or keywords only.",
 )
+@click.option(
+    "--form",
+    "doc_form",
+    type=click.Choice([form.value for form in DocForm]),
+    help="Of a new dataset: passages (the default), parents with children, or questions.",
+)
+@click.option(
+    "--rule",
+    type=JsonFile(),
+    metavar="FILE",
+    help="A process rule as JSON, - for standard input: how these files are split from now on.",
+)
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Follow to the end.")
 @click.option(
     "--timeout",
@@ -49,14 +65,15 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON obj
 @in_application
 def index(
     context: click.Context,
+    /,
     paths: tuple[Path, ...],
     tenant: str,
     dataset: str,
-    technique: str | None,
     timeout_seconds: float,
     *,
     wait: bool,
     as_json: bool,
+    **manner: Any,
 ) -> None:
     """Index files and folders.
 
@@ -64,7 +81,12 @@ def index(
     and links to other folders are left out.
     """
     report = index_paths(
-        paths, tenant, dataset, wait=wait, timeout_seconds=timeout_seconds, technique=technique
+        paths,
+        tenant,
+        dataset,
+        wait=wait,
+        timeout_seconds=timeout_seconds,
+        manner=Manner(**manner),
     )
     if as_json:
         click.echo(as_one_line(asdict(report)))

@@ -10,12 +10,13 @@ from rich.console import Console
 
 from shared.errors import ServiceUnavailable
 from shared.models import DocumentStatus
+from shared.models.process_rule import parse_process_rule
 from shared.queueing.publishing import BROKER_ERRORS
 from shared.submitting.dataset import Outcome, Submission
 from worker.cli.following import Seen
 from worker.cli.found_files import found_files
 from worker.cli.progress import show_progress
-from worker.cli.submitting import ensure_place, submit_files
+from worker.cli.submitting import AS_BEFORE, Manner, ensure_place, submit_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def index_paths(
     *,
     wait: bool,
     timeout_seconds: float,
-    technique: str | None = None,
+    manner: Manner = AS_BEFORE,
     check: Callable[[], None] = lambda: None,
 ) -> IndexReport:
     """Submit the files at the paths and, if asked to, follow them to their end.
@@ -53,10 +54,14 @@ def index_paths(
     ``check`` is called at every look and may raise to end it.
 
     Raises:
+        InvalidRequest: the dataset or the rule is not of this manner.
         ServiceUnavailable: nobody can follow, the broker is away; what is accepted stays so.
     """
-    tenant_id, dataset_id = ensure_place(tenant, dataset, technique)
-    submissions, unreadable = submit_files(tenant_id, dataset_id, found_files(paths))
+    if manner.rule is not None:
+        parse_process_rule(manner.rule)  # before a dataset is made for it
+    tenant_id, dataset_id = ensure_place(tenant, dataset, manner)
+    files = found_files(paths)
+    submissions, unreadable = submit_files(tenant_id, dataset_id, files, manner.rule)
     report = IndexReport(dataset_id)
     report.failed += [IndexedFile(name, None, reason) for name, reason in unreadable]
     work: dict[UUID, Submission] = {}

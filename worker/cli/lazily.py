@@ -21,6 +21,7 @@ COMMANDS = (
     CommandEntry("status", "worker.cli.documents", "Show a document, or a dataset's documents."),
     CommandEntry("search", "worker.cli.searching", "Print the passages that answer QUERY."),
     CommandEntry("documents", "worker.cli.controlling", "Pause, resume or cancel documents."),
+    CommandEntry("datasets", "worker.cli.datasets", "Show or set how a dataset is indexed."),
     CommandEntry("dead-letters", "worker.cli.dead_letters", "See, replay or discard what failed."),
     CommandEntry("switches", "worker.cli.switches", "Hold or skip tasks in a running system."),
     CommandEntry("health", "worker.cli.health", "Say whether all is well; a probe for containers."),

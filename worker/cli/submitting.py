@@ -1,7 +1,9 @@
 """Files from this machine are submitted and announced, a batch a transaction."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 from uuid import UUID
 
 from flask import current_app
@@ -22,11 +24,29 @@ from worker.cli.found_files import FoundFile
 _BATCH_FILES = 100
 
 
-def ensure_place(tenant: str, dataset: str, technique: str | None = None) -> tuple[UUID, UUID]:
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How files are to be indexed; what is unset stays as it is, or is the default.
+
+    Attributes:
+        technique: of a new dataset, ``high_quality`` or ``economy``.
+        doc_form: of a new dataset, ``text_model`` and its kin.
+        rule: how these files are cleaned and split from now on.
+    """
+
+    technique: str | None = None
+    doc_form: str | None = None
+    rule: dict[str, Any] | None = None
+
+
+AS_BEFORE = Manner()
+
+
+def ensure_place(tenant: str, dataset: str, manner: Manner = AS_BEFORE) -> tuple[UUID, UUID]:
     """The ids of the tenant and the dataset of these names, made when there are none.
 
     Raises:
-        InvalidRequest: the dataset is of another technique.
+        InvalidRequest: the dataset is of another technique or form.
     """
     settings: Settings = current_app.extensions["settings"]
     indexing = settings.indexing
@@ -38,13 +58,17 @@ def ensure_place(tenant: str, dataset: str, technique: str | None = None) -> tup
             dataset,
             indexing.embedding_provider,
             indexing.embedding_model,
-            technique=technique,
+            technique=manner.technique,
+            doc_form=manner.doc_form,
         )
     return tenant_id, dataset_id
 
 
 def submit_files(
-    tenant_id: UUID, dataset_id: UUID, files: Iterable[FoundFile]
+    tenant_id: UUID,
+    dataset_id: UUID,
+    files: Iterable[FoundFile],
+    rule: dict[str, Any] | None = None,
 ) -> tuple[list[Submission], list[tuple[str, str]]]:
     """Store, submit and announce files.
 
@@ -52,6 +76,7 @@ def submit_files(
         The submissions, and the names of files that could not be read with their reasons.
 
     Raises:
+        InvalidRequest: the rule says something wrong, or does not go with the dataset's form.
         ServiceUnavailable: the storage cannot be written.
     """
     submissions: list[Submission] = []
@@ -59,7 +84,7 @@ def submit_files(
     remaining = iter(files)
     while batch := list(islice(remaining, _BATCH_FILES)):
         stored = _stored(tenant_id, batch, unreadable)
-        submissions += _submitted(dataset_id, stored)
+        submissions += _submitted(dataset_id, stored, rule)
     return submissions, unreadable
 
 
@@ -83,7 +108,9 @@ def _stored(
     return stored
 
 
-def _submitted(dataset_id: UUID, stored: list[tuple[str, StoredFile]]) -> list[Submission]:
+def _submitted(
+    dataset_id: UUID, stored: list[tuple[str, StoredFile]], rule: dict[str, Any] | None
+) -> list[Submission]:
     redis = current_app.extensions["redis"]
     settings: Settings = current_app.extensions["settings"]
     guard_seconds = settings.indexing.indexing_guard_seconds
@@ -95,4 +122,5 @@ def _submitted(dataset_id: UUID, stored: list[tuple[str, StoredFile]]) -> list[S
             stored,
             guard_seconds,
             celery=current_app.extensions["celery"],
+            rule=rule,
         )
