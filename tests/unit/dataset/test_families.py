@@ -64,3 +64,10 @@ def test_children_are_cut_where_their_separator_was_before_lines_were_collapsed(
 def test_white_space_is_no_parent(text):
     assert list(whole_documents([Block(text)], 1000, CHILDREN, count_words)) == []
     assert list(paragraphs([Block(text)], SplitRule(9, 0, "\n"), CHILDREN, count_words)) == []
+
+
+def test_a_parent_that_only_seemed_to_fit_is_cut_again():
+    text = "incomprehensibility " * 200 + "a " * 2000
+    parents = list(paragraphs([Block(text)], SplitRule(50, 0), CHILDREN, count_words))
+    assert max(parent.tokens for parent in parents) <= 50
+    assert squeezed("".join(parent.text for parent in parents)) == squeezed(text)

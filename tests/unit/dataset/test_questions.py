@@ -51,6 +51,14 @@ def test_a_row_without_question_or_answer_is_named_by_its_number():
     )
 
 
+def test_after_a_wrong_row_nothing_more_is_made_of_the_table():
+    rows = [(1, ["Who?", "Me"]), (2, ["When?"]), (3, ["Where?", "Here"])]
+    made = []
+    with pytest.raises(UnreadableFile, match="row 2 has no answer"):
+        made.extend(one.text for one in pairs_of_table(rows, "faq.csv", str))
+    assert made == ["Who?"]
+
+
 def test_of_many_wrong_rows_ten_are_named_and_all_are_counted():
     content = "question,answer\n" + "Who?,\n" * 1500
     with pytest.raises(UnreadableFile, match=r"row 11 has no answer and 1,490 more:"):

@@ -79,3 +79,9 @@ def test_nothing_but_separators_and_white_space_is_lost(text, max_tokens):
     rule = SplitRule(max_tokens, 0, "##")
     found = "".join(passage.text for passage in split([Block(text)], rule, count_words))
     assert "".join(found.split()) == "".join(text.replace("##", "").split())
+
+
+def test_a_separator_that_has_begun_is_kept_together_at_the_longest_stretch():
+    begun = "x" * (256 * 1024 - 1) + "##"
+    sections = [section.text for section in cut_at([Block(begun), Block("#b")], "###")]
+    assert "".join(sections) == "x" * (256 * 1024 - 1) + "b"
