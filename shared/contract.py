@@ -55,10 +55,29 @@ MAIL_TASKS = tuple(
         "send_test_mail_task",
     )
 )
+CLEAN_DOCUMENT = TaskContract(
+    "worker.tasks.dataset.clean_document_task", DATASET_QUEUE, ("document_id", "dataset_id")
+)
+BATCH_CLEAN_DOCUMENT = TaskContract(
+    "worker.tasks.dataset.batch_clean_document_task", DATASET_QUEUE, ("document_ids", "dataset_id")
+)
+CLEAN_DATASET = TaskContract(
+    "worker.tasks.dataset.clean_dataset_task", DATASET_QUEUE, ("dataset_id",)
+)
+CLEAN_FILES = TaskContract("worker.tasks.dataset.clean_files_task", DATASET_QUEUE, ())
 
 SWEEP = TaskContract("worker.tasks.ops_trace.sweep_task", OPS_TRACE_QUEUE, ())
 
 #: Sent to every queue; this one is only where it goes when nobody says.
 PROBE = TaskContract("worker.tasks.ops_trace.probe_task", OPS_TRACE_QUEUE, ())
 
-TASKS: tuple[TaskContract, ...] = (DOCUMENT_INDEXING, *MAIL_TASKS, SWEEP, PROBE)
+TASKS: tuple[TaskContract, ...] = (
+    DOCUMENT_INDEXING,
+    CLEAN_DOCUMENT,
+    BATCH_CLEAN_DOCUMENT,
+    CLEAN_DATASET,
+    CLEAN_FILES,
+    *MAIL_TASKS,
+    SWEEP,
+    PROBE,
+)

@@ -18,6 +18,7 @@ pytest_plugins = [
     "tests.fixtures.outbox_rows",
     "tests.fixtures.mail_servers",
     "tests.fixtures.mails",
+    "tests.fixtures.removals",
 ]
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from shared.contract import QUEUES
 from shared.errors import ConfigurationError, ServiceUnavailable
 from shared.models import db
-from shared.queueing import guard
+from shared.queueing import guard, outbox
 from shared.queueing.publishing import BROKER_ERRORS
 from shared.settings import Settings
 from shared.settings.indexing import IndexingSettings
@@ -29,7 +29,10 @@ from worker.providers.mailer import Mailer
 from worker.providers.smtp import SmtpMailer, SmtpServer
 from worker.providers.wordllama import WordLlamaEmbedder
 from worker.services.dataset.extracting import Limits
+from worker.services.dataset.files_removal import remove_due_files
 from worker.services.dataset.needs import IndexingNeeds
+from worker.services.dataset.removal import RemovalNeeds
+from worker.services.dataset.removal_sweeping import sweep_removals
 from worker.services.dataset.retrieval import RetrievalNeeds
 from worker.services.dataset.sweeping import sweep_documents
 from worker.services.mail.composing import Composer, Look
@@ -132,6 +135,25 @@ def _qdrant(settings: VectorSettings) -> VectorStore:
         )
     prefix = settings.qdrant_collection_prefix
     return QdrantVectorStore(client, _sessions(), prefix, is_local=is_local)
+
+
+def removal_needs() -> RemovalNeeds:
+    """What cleaning up needs in the current application."""
+    indexing: IndexingSettings = current_app.extensions["settings"].indexing
+    return RemovalNeeds(
+        sessions=_sessions(),
+        vectors=vector_store(),
+        files=StoredFiles(current_app.extensions["storage"]),
+        guard=DocumentGuard(current_app.extensions["redis"], indexing.indexing_guard_seconds),
+        batch_rows=indexing.removal_batch_rows,
+        file_grace_seconds=indexing.removal_file_grace_seconds,
+    )
+
+
+def remove_unused_files() -> None:
+    """Take files that no document has any more out of the storage."""
+    needs = removal_needs()
+    remove_due_files(needs.sessions, needs.files, needs.file_grace_seconds)
 
 
 @cache
@@ -239,6 +261,7 @@ def sweep() -> None:
     seconds = settings.delivery.outbox_redelivery_seconds
     sweep_documents(_sessions(), partial(announce_waiting, celery=celery), seconds)
     sweep_mail(mail_needs(), seconds)
+    sweep_removals(_sessions(), partial(outbox.write, celery=celery))
     try:
         with celery.connection_for_write() as connection:
             sweep_messages(db.engine, connection, QUEUES, seconds)

@@ -8,6 +8,7 @@ from shared.models.document_status import DocumentStatus
 from shared.models.document_version import DocumentVersion
 from shared.models.mail import MailDelivery, MailStatus
 from shared.models.outbox import NO_TENANT, DeadLetter, OutboxMessage, TaskSwitch
+from shared.models.removal import Removal
 from shared.models.segment import DocumentSegment, SegmentVector
 from shared.models.segment_keyword import SegmentKeywords
 from shared.models.tenant import Account, Tenant, TenantAccountJoin
@@ -29,6 +30,7 @@ __all__ = [
     "MailDelivery",
     "MailStatus",
     "OutboxMessage",
+    "Removal",
     "SegmentKeywords",
     "SegmentVector",
     "TaskSwitch",

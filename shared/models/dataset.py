@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, String, UniqueConstraint
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -18,7 +18,10 @@ class UploadFile(Identified, Created, Base):
     """A stored file; the same content of one tenant is stored once."""
 
     __tablename__ = "upload_files"
-    __table_args__ = (UniqueConstraint("tenant_id", "sha256", "name"),)
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "sha256", "name"),
+        Index("ix_upload_files_storage_key", "storage_key"),
+    )
 
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
     storage_key: Mapped[str] = mapped_column(String(512))

@@ -7,7 +7,6 @@ from uuid import UUID
 from sqlalchemy import (
     CheckConstraint,
     DateTime,
-    ForeignKey,
     Index,
     String,
     Text,
@@ -45,7 +44,8 @@ class DocumentSegment(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     tenant_id: Mapped[UUID]
     dataset_id: Mapped[UUID]
-    document_id: Mapped[UUID] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"))
+    #: No foreign key that cascades: a deletion would lock what the document holds (``Removal``).
+    document_id: Mapped[UUID]
     version: Mapped[int]
     position: Mapped[int]
     content: Mapped[str] = mapped_column(Text)
@@ -75,7 +75,7 @@ class SegmentVector(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     dataset_id: Mapped[UUID]
-    document_id: Mapped[UUID] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"))
+    document_id: Mapped[UUID]
     version: Mapped[int]
     generation: Mapped[int] = mapped_column(default=0, server_default="0")
     segment_id: Mapped[UUID | None]

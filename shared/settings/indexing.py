@@ -57,5 +57,13 @@ class IndexingSettings(SettingsGroup):
         ge=1_000,
         description="Where a parent ends that is to be the whole document; more become several.",
     )
+    removal_batch_rows: int = Field(
+        2000, ge=1, description="Rows of a deleted document deleted in one transaction."
+    )
+    removal_file_grace_seconds: float = Field(
+        3600,
+        ge=0,
+        description="How long a file that nobody uses is set aside before it is deleted.",
+    )
     embedding_provider: str = Field("wordllama", description="The default dataset's embedder.")
     embedding_model: str = Field("l2_supercat_256", description="Its model.")

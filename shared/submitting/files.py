@@ -87,15 +87,24 @@ def upload_files(
     }
     # In order: two submissions of the same files to two datasets cannot deadlock.
     ordered = [rows[key] for key in sorted(rows)]
-    session.execute(insert(UploadFile).on_conflict_do_nothing(), ordered)
+    found: dict[tuple[str, str], UUID] = {}
+    # A row that was there for the insert may be cleaned up before it is locked: once more then.
+    while not rows.keys() <= found.keys():
+        session.execute(insert(UploadFile).on_conflict_do_nothing(), ordered)
+        found = _locked_ids(session, tenant_id, {file.sha256 for file in files})
+    return found
+
+
+def _locked_ids(session: Session, tenant_id: UUID, hashes: set[str]) -> dict[tuple[str, str], UUID]:
     # By hash alone: ten thousand pairs in one IN pass PostgreSQL's stack depth.
-    found = session.execute(
-        select(UploadFile.id, UploadFile.sha256, UploadFile.name).where(
-            UploadFile.tenant_id == tenant_id,
-            UploadFile.sha256.in_({file.sha256 for file in files}),
-        )
+    # The lock is a foreign key's: a clean-up that finds them unused waits, and looks again.
+    locked = session.execute(
+        select(UploadFile.id, UploadFile.sha256, UploadFile.name)
+        .where(UploadFile.tenant_id == tenant_id, UploadFile.sha256.in_(hashes))
+        .order_by(UploadFile.id)
+        .with_for_update(read=True, key_share=True)
     )
-    return {(row.sha256, row.name): row.id for row in found}
+    return {(row.sha256, row.name): row.id for row in locked}
 
 
 def storable(text: str) -> str:

@@ -220,6 +220,14 @@ PRODUCT_CHECKS = (
         """,
     ),
     Check(
+        Kind.STUCK,
+        "deleted, and not cleaned up",
+        """
+        SELECT coalesce(document_id::text, storage_key), kind FROM removals
+        WHERE due_at <= now()
+        """,
+    ),
+    Check(
         Kind.WRONG,
         "a dead letter was written",
         "SELECT args::text, exception || ': ' || reason FROM dead_letters WHERE queue = 'dataset'",

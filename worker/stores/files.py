@@ -1,5 +1,12 @@
-"""Uploaded files by storage key."""
+"""Uploaded files by storage key.
 
+A file that nobody uses any more is set aside first, and found there as long as it is:
+a producer that stored the same content a moment before, and submits it a moment
+after, loses nothing.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 from fsspec import AbstractFileSystem
@@ -21,11 +28,65 @@ class StoredFiles:
             ServiceUnavailable: (transient) the storage does not answer.
         """
         try:
-            file: BinaryIO = self._filesystem.open(key, "rb")
+            try:
+                return self._opened(key)
+            except FileNotFoundError:
+                self._bring_back(key)
+                return self._opened(key)
         except FileNotFoundError:
             raise UnreadableFile(
                 f"the stored file {key} is gone: upload the document again"
             ) from None
         except OSError as error:
             raise ServiceUnavailable(f"the storage does not open {key}: {error}") from error
+
+    def set_aside(self, key: str) -> None:
+        """Take a file out of its place; done twice it does nothing the second time.
+
+        Raises:
+            ServiceUnavailable: (transient) the storage does not answer.
+        """
+        aside = _aside(key)
+        with _storage_errors(key), suppress(FileNotFoundError):
+            self._filesystem.makedirs(aside.rpartition("/")[0], exist_ok=True)
+            self._filesystem.mv(key, aside)
+
+    def bring_back(self, key: str) -> None:
+        """Put a file that was set aside into its place, unless one is there.
+
+        Raises:
+            ServiceUnavailable: (transient) the storage does not answer.
+        """
+        with _storage_errors(key), suppress(FileNotFoundError):
+            if not self._filesystem.exists(key):
+                self._bring_back(key)
+
+    def discard(self, key: str) -> None:
+        """Delete a file that was set aside, for good; done twice likewise.
+
+        Raises:
+            ServiceUnavailable: (transient) the storage does not answer.
+        """
+        with _storage_errors(key), suppress(FileNotFoundError):
+            self._filesystem.rm_file(_aside(key))
+
+    def _opened(self, key: str) -> BinaryIO:
+        file: BinaryIO = self._filesystem.open(key, "rb")
         return file
+
+    def _bring_back(self, key: str) -> None:
+        self._filesystem.mv(_aside(key), key)
+
+
+def _aside(key: str) -> str:
+    return f"removed/{key}"
+
+
+@contextmanager
+def _storage_errors(key: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ServiceUnavailable(f"the storage does not remove {key}: {error}") from error

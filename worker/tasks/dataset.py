@@ -6,7 +6,13 @@ from typing import Any
 from celery import shared_task
 from sqlalchemy.orm import Session
 
-from shared.contract import DOCUMENT_INDEXING
+from shared.contract import (
+    BATCH_CLEAN_DOCUMENT,
+    CLEAN_DATASET,
+    CLEAN_DOCUMENT,
+    CLEAN_FILES,
+    DOCUMENT_INDEXING,
+)
 from shared.errors import RagWorkerError
 from shared.queueing.task import FlaskTask
 
@@ -58,3 +64,46 @@ def document_indexing_task(dataset_id: str, document_ids: list[str]) -> None:
 
     dataset, documents = parse_ids(dataset_id, document_ids)
     index_documents(dataset, documents, indexing_needs())
+
+
+@shared_task(name=CLEAN_DOCUMENT.name)
+def clean_document_task(document_id: str, dataset_id: str, *_: Any) -> None:
+    """Delete a document, if it is still there, and all that belongs to it.
+
+    What Dify's producers say further (form, file) stands in the database.
+    """
+    from worker.services.dataset.messages import parse_ids
+    from worker.services.dataset.removal import clean_documents
+    from worker.wiring import removal_needs
+
+    dataset, documents = parse_ids(dataset_id, [document_id])
+    clean_documents(dataset, documents, removal_needs())
+
+
+@shared_task(name=BATCH_CLEAN_DOCUMENT.name)
+def batch_clean_document_task(document_ids: list[str], dataset_id: str, *_: Any) -> None:
+    """Delete documents of a dataset and all that belongs to them."""
+    from worker.services.dataset.messages import parse_ids
+    from worker.services.dataset.removal import clean_documents
+    from worker.wiring import removal_needs
+
+    dataset, documents = parse_ids(dataset_id, document_ids)
+    clean_documents(dataset, documents, removal_needs())
+
+
+@shared_task(name=CLEAN_DATASET.name)
+def clean_dataset_task(dataset_id: str, *_: Any) -> None:
+    """Delete a dataset, its documents and all that belongs to them."""
+    from worker.services.dataset.messages import parse_id
+    from worker.services.dataset.removal import clean_dataset
+    from worker.wiring import removal_needs
+
+    clean_dataset(parse_id("dataset_id", dataset_id), removal_needs())
+
+
+@shared_task(name=CLEAN_FILES.name)
+def clean_files_task() -> None:
+    """Take files that no document has any more out of the storage."""
+    from worker.wiring import remove_unused_files
+
+    remove_unused_files()

@@ -18,8 +18,8 @@ def parse_ids(dataset_id: str, document_ids: Sequence[str]) -> tuple[UUID, list[
         raise InvalidRequest("document_ids is a list of ids, not one id")
     if not document_ids:
         raise InvalidRequest("document_ids is empty: name at least one document")
-    return _parse("dataset_id", dataset_id), list(
-        dict.fromkeys(_parse("document_ids", one) for one in document_ids)
+    return parse_id("dataset_id", dataset_id), list(
+        dict.fromkeys(parse_id("document_ids", one) for one in document_ids)
     )
 
 
@@ -32,7 +32,12 @@ def parse_message(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[UUID,
         return None
 
 
-def _parse(what: str, value: str) -> UUID:
+def parse_id(what: str, value: str) -> UUID:
+    """One id; ``what`` is its name.
+
+    Raises:
+        InvalidRequest: it is not a UUID.
+    """
     try:
         return UUID(value)
     except (ValueError, AttributeError, TypeError):
