@@ -13,6 +13,8 @@ from shared.models import Document, DocumentStatus
 from shared.submitting.control import cancel_documents
 from tests.integration.form_documents import CountingEmbedder, Place, Rows, needs_with
 from worker.services.dataset.indexing import index_document
+from worker.services.dataset.removal import clean_documents
+from worker.wiring import removal_needs
 
 TOPICS = ("lamp", "horn", "tide", "rope", "boat", "gull", "fog", "reef", "mast", "sail")
 RULE = {
@@ -237,6 +239,7 @@ def test_deletion_wins_over_running_work(place: Place, document_id: UUID, call: 
     with pytest.raises(LeaseLost):
         index_document(document_id, place.dataset_id, needs)
 
+    clean_documents(place.dataset_id, [document_id], removal_needs())
     assert place.rows(document_id) == NOTHING
     assert place.search("who checks the reef?") == []
 
