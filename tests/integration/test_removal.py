@@ -1,6 +1,5 @@
 """What is deleted goes for good: in batches, once, whatever dies, whoever deleted it."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
