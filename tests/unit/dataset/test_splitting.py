@@ -144,3 +144,12 @@ def test_text_without_a_place_to_cut_is_still_fast(text):
     for is_markdown in (False, True):
         list(split([Block(text, is_markdown)], SplitRule(), count_bytes))
     assert time.process_time() - started < 4
+
+
+def test_a_code_block_at_which_the_markdown_splitter_panics_is_cut_as_text() -> None:
+    text = "    \t ```\n\t\té    - "
+    rule = SplitRule(max_tokens=8, overlap_tokens=17)
+
+    passages = list(split([Block(text, is_markdown=True)], rule, count_bytes))
+
+    assert "é" in "".join(one.text for one in passages)
