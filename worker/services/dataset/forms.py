@@ -11,7 +11,7 @@ from worker.providers.parser import Block
 from worker.services.dataset.claiming import Job
 from worker.services.dataset.embedding import EmbeddedPassage, Lookup, embed_parents, embed_passages
 from worker.services.dataset.extracting import extract, extract_rows, is_table
-from worker.services.dataset.families import paragraphs, whole_documents
+from worker.services.dataset.families import Families
 from worker.services.dataset.needs import IndexingNeeds
 from worker.services.dataset.plans import Plan
 from worker.services.dataset.questions import pairs_of_passages, pairs_of_table
@@ -87,11 +87,11 @@ class FormReader:
         return split(blocks, plan.segments, self._embedder.count_tokens, plan.finish)
 
     def _parents(self, blocks: Iterator[Block]) -> Iterator[Passage]:
-        plan, count_tokens = self._plan, self._embedder.count_tokens
+        plan = self._plan
+        families = Families(plan.children, self._embedder.count_tokens, plan.finish)
         if plan.is_whole:
-            limit = self._needs.max_parent_characters
-            return whole_documents(blocks, limit, plan.children, count_tokens, plan.finish)
-        return paragraphs(blocks, plan.segments, plan.children, count_tokens, plan.finish)
+            return families.whole_documents(blocks, self._needs.max_parent_characters)
+        return families.paragraphs(blocks, plan.segments)
 
     def _pairs(self, file: BinaryIO) -> Iterator[Passage]:
         job, writer = self._job, self._needs.question_writer

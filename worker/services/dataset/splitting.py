@@ -68,6 +68,7 @@ def split(
     rule: SplitRule,
     count_tokens: CountTokens,
     finish: Callable[[str], str] = str,
+    scale: "Scale | None" = None,
 ) -> Iterator[Passage]:
     """Cut blocks into passages of about ``rule.max_tokens``.
 
@@ -80,6 +81,7 @@ def split(
         rule: where and how long.
         count_tokens: the embedder's.
         finish: what is to be done to a piece once it is cut at the separator.
+        scale: of the same document, where it is split in many calls.
     """
     if rule.separator is None:
         for block in blocks:
@@ -87,7 +89,7 @@ def split(
             for text in _passages(done, rule, count_tokens):
                 yield Passage(text, block.page, block.is_markdown)
         return
-    scale = _Scale(count_tokens)
+    scale = scale or Scale(count_tokens)
     for section in cut_at(blocks, rule.separator):
         done = replace(section, text=finish(section.text).strip("\n").rstrip())
         if scale.fits(done.text, rule.max_tokens):
@@ -98,7 +100,7 @@ def split(
             yield Passage(text, section.page, section.is_markdown)
 
 
-class _Scale:
+class Scale:
     """Tells whether a text fits, for many short ones: counting each would cost more than cutting.
 
     What seems to be far from the limit is believed to fit; what does not is found after embedding.
