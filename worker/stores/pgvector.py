@@ -62,8 +62,10 @@ _SELECT = """
     JOIN documents d ON d.id = v.document_id AND d.active_version = v.version
     WHERE d.dataset_id = :dataset_id AND d.enabled AND NOT d.archived
       AND v.generation = :generation
-      AND COALESCE(v.segment_id, v.id) NOT IN (
-          SELECT id FROM document_segments WHERE dataset_id = :dataset_id AND NOT enabled
+      AND NOT EXISTS (
+          SELECT FROM document_segments s
+          WHERE s.dataset_id = :dataset_id AND s.id = COALESCE(v.segment_id, v.id)
+            AND NOT s.enabled
       )
 """
 _NEAREST = """

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from worker.stores.vectors import Match
 
-# Measured by benchmarks/retrieval_quality.py: by ranks alone a passage that both sides find
+# Measured by benchmarks/retrieval_quality.py (docs/retrieval.md has the table): by ranks alone a passage that both sides find
 # mediocre passes one that a side is sure of, and hybrid was worse than keywords by themselves.
 _VECTOR_WEIGHT = 1.0
 _KEYWORD_WEIGHT = 3.0
@@ -28,4 +28,5 @@ def fuse(by_vector: Sequence[Match], by_keyword: Sequence[Match]) -> list[Match]
             )
     total = _VECTOR_WEIGHT + _KEYWORD_WEIGHT
     fused = [Match(found, score / total) for found, score in scores.items()]
-    return sorted(fused, key=lambda match: (-match.score, match.id))
+    # Of equal scores the order stays: that of the vectors, then that of the words.
+    return sorted(fused, key=lambda match: -match.score)

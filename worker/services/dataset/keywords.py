@@ -51,8 +51,9 @@ _SEARCH = text("""
         CROSS JOIN unnest(CAST(:words AS bigint[])) AS asked(word)
         WHERE k.words && CAST(:words AS bigint[]) AND asked.word = ANY(k.words)
           AND d.dataset_id = :dataset_id AND d.enabled AND NOT d.archived
-          AND k.segment_id NOT IN (
-              SELECT id FROM document_segments WHERE dataset_id = :dataset_id AND NOT enabled
+          AND NOT EXISTS (
+              SELECT FROM document_segments s
+              WHERE s.dataset_id = :dataset_id AND s.id = k.segment_id AND NOT s.enabled
           )
     ), rarity AS MATERIALIZED (
         SELECT asked.word,
