@@ -184,6 +184,28 @@ PRODUCT_CHECKS = (
         """,
     ),
     Check(
+        Kind.LOST,
+        "documents whose words are not those of their segments",
+        """
+        SELECT source_key, 'keywords of ' || count(words.segment_id) || ' segments, not of '
+               || coalesce(keyword_segments::text, 'any')
+        FROM documents LEFT JOIN segment_keywords AS words
+          ON document_id = documents.id AND version = active_version
+         AND EXISTS (SELECT 1 FROM document_segments WHERE id = words.segment_id)
+        WHERE active_version IS NOT NULL
+        GROUP BY documents.id HAVING count(words.segment_id) <> coalesce(keyword_segments, 0)
+        """,
+    ),
+    Check(
+        Kind.DOUBLED,
+        "words without a segment",
+        """
+        SELECT document_id, count(*) FROM segment_keywords AS words
+        WHERE NOT EXISTS (SELECT 1 FROM document_segments WHERE id = words.segment_id)
+        GROUP BY document_id
+        """,
+    ),
+    Check(
         Kind.WRONG,
         "counters differ from what is there",
         """

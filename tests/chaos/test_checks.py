@@ -35,6 +35,8 @@ DAMAGES = {
         "without a vector"
     ),
     "UPDATE segment_vectors SET id = gen_random_uuid()": "without a segment",
+    "DELETE FROM segment_keywords": "not those of their segments",
+    "UPDATE segment_keywords SET segment_id = gen_random_uuid()": "words without a segment",
     "UPDATE documents SET total_segments = 99": "counters differ",
     "UPDATE documents SET index_version = 2": "counters differ",
     "UPDATE documents SET lease_expires_at = now()": "a lease is held",

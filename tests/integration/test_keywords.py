@@ -1,5 +1,6 @@
 """The keyword index: its rows through a document's life, and datasets that have nothing else."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from worker.services.dataset.giving_up import give_up_documents
 from worker.services.dataset.indexing import index_document
 from worker.services.dataset.needs import IndexingNeeds
 from worker.services.dataset.retrieval import search
+from worker.services.dataset.search_options import SearchOptions
 from worker.wiring import embedder, indexing_needs, retrieval_needs
 
 LAMP = b"The lighthouse lamp turns once in twelve seconds. " * 200
@@ -201,6 +203,23 @@ def test_an_economy_document_without_a_word_is_not_completed(
     assert document.indexing_status == DocumentStatus.ERROR
     assert "lines.txt holds no word" in (document.error or "")
     assert (document.active_version, document.total_segments) == (None, 0)
+
+
+def test_writers_at_the_same_time_lose_no_word(
+    session: Session, dataset_id: UUID, submit: Submit
+) -> None:
+    """All of them write the same words; a table of the dataset would be overwritten."""
+    submissions = submit({f"{number}.txt": LAMP for number in range(8)})
+    needs = replace(indexing_needs(), batch_segments=2)
+    with ThreadPoolExecutor(4) as threads:
+        totals = list(
+            threads.map(lambda one: index_document(one.document_id, dataset_id, needs), submissions)
+        )
+
+    for one, total in zip(submissions, totals, strict=True):
+        assert versions(session, one.document_id) == {1: total.segments}
+    found = search(dataset_id, "lamp", retrieval_needs(), SearchOptions("keyword", top_k=100))
+    assert len(found) == sum(one.segments for one in totals)
 
 
 def test_a_dataset_keeps_its_technique(session: Session, dataset_id: UUID) -> None:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from worker.stores.vectors import Match
 
-# Measured by benchmarks/retrieval_quality.py (docs/retrieval.md has the table): by ranks alone a passage that both sides find
+# Measured (docs/retrieval.md has the table): by ranks alone a passage that both sides find
 # mediocre passes one that a side is sure of, and hybrid was worse than keywords by themselves.
 _VECTOR_WEIGHT = 1.0
 _KEYWORD_WEIGHT = 3.0
