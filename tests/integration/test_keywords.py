@@ -111,7 +111,9 @@ def test_a_new_version_replaces_the_words_of_the_old(
     assert versions(session, document_id) == {2: totals.segments}
 
 
-@pytest.mark.parametrize("error", [ServiceUnavailable(), ValueError("a defect")])
+@pytest.mark.parametrize(
+    ("error", "left"), [(ServiceUnavailable(), {1, 2}), (ValueError("a defect"), {1})]
+)
 def test_a_run_that_fails_half_way_leaves_the_old_words_alone(
     session: Session,
     dataset_id: UUID,
@@ -119,6 +121,7 @@ def test_a_run_that_fails_half_way_leaves_the_old_words_alone(
     submit: Submit,
     reader: Reader,
     error: Exception,
+    left: set[int],
 ) -> None:
     index_document(document_id, dataset_id, indexing_needs())
     before = reader.document(document_id).keyword_words
@@ -127,7 +130,11 @@ def test_a_run_that_fails_half_way_leaves_the_old_words_alone(
     with pytest.raises(Exception, match=r".+"):
         index_document(document_id, dataset_id, spoiled_needs(2, error))
 
-    assert versions(session, document_id)[1] > 0
+    # What is written of the new version is not found yet.
+    assert set(versions(session, document_id)) == left
+    options = SearchOptions("keyword")
+    assert search(dataset_id, "fog horn", retrieval_needs(), options) == []
+    assert len(search(dataset_id, "lighthouse", retrieval_needs(), options)) == 5
     assert reader.document(document_id).keyword_words == before
     give_up_documents(dataset_id, [document_id], indexing_needs(), "no more")
     assert set(versions(session, document_id)) == {1}
