@@ -23,6 +23,7 @@
          + EncryptedFile
          + LimitExceeded
        + MailRefused
+       + ProviderRefused
        + AttemptsExhausted
        + DeadlineExceeded
        + SkippedBySwitch
@@ -134,6 +135,10 @@ class LimitExceeded(UnreadableFile):
 
 class MailRefused(Permanent):
     """The mail server refused the mail for good."""
+
+
+class ProviderRefused(Permanent):
+    """A provider refuses the request: its words say what to set right."""
 
 
 class AttemptsExhausted(Permanent):

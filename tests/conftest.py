@@ -12,6 +12,7 @@ from shared.settings import load_settings
 pytest_plugins = [
     "tests.fixtures.servers",
     "tests.fixtures.application",
+    "tests.fixtures.embedding_server",
     "tests.fixtures.messages",
     "tests.fixtures.worker_process",
     "tests.fixtures.commands",

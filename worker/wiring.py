@@ -15,6 +15,7 @@ from shared.models import db
 from shared.queueing import guard, outbox
 from shared.queueing.publishing import BROKER_ERRORS
 from shared.settings import Settings
+from shared.settings.embedding import EmbeddingSettings
 from shared.settings.indexing import IndexingSettings
 from shared.settings.mail import MailSettings
 from shared.settings.vectors import VectorSettings
@@ -26,8 +27,11 @@ from worker.providers.confined_parser import ConfinedParser
 from worker.providers.embedder import Embedder
 from worker.providers.mail_http import MailService, ResendMailer, SendGridMailer
 from worker.providers.mailer import Mailer
+from worker.providers.openai_compatible import OpenAICompatibleEmbedder
+from worker.providers.pacing import Rate, Unlimited
 from worker.providers.smtp import SmtpMailer, SmtpServer
 from worker.providers.wordllama import WordLlamaEmbedder
+from worker.services.dataset.cached_embedder import CachedEmbedder
 from worker.services.dataset.extracting import Limits
 from worker.services.dataset.files_removal import remove_due_files
 from worker.services.dataset.needs import IndexingNeeds
@@ -38,13 +42,17 @@ from worker.services.dataset.sweeping import sweep_documents
 from worker.services.mail.composing import Composer, Look
 from worker.services.mail.giving_up import sweep_mail
 from worker.services.mail.needs import MailNeeds
+from worker.stores.embedding_cache import EmbeddingCache
 from worker.stores.files import StoredFiles
 from worker.stores.pgvector import PgVectorStore
 from worker.stores.progress import ProgressStream
+from worker.stores.provider_rate import ProviderRate
 from worker.stores.rate_limit import RateLimit
 from worker.stores.vectors import VectorStore
 
-EMBEDDERS = {"wordllama": WordLlamaEmbedder}
+LOCAL_EMBEDDERS = {"wordllama": WordLlamaEmbedder}
+#: Their vectors cost more than a look-up: the cache stands in front of each.
+COSTLY_EMBEDDERS = ("openai_compatible",)
 
 
 class DocumentGuard:
@@ -156,19 +164,43 @@ def remove_unused_files() -> None:
     remove_due_files(needs.sessions, needs.files, needs.file_grace_seconds)
 
 
-@cache
 def embedder(provider: str, model: str) -> Embedder:
-    """A dataset's embedder, loaded once a process.
+    """A dataset's embedder, loaded once a process; remote ones once an application.
 
     Raises:
-        ConfigurationError: no such provider or model.
+        ConfigurationError: no such provider or model, or its settings are missing.
     """
-    kind: Any = EMBEDDERS.get(provider)
-    if kind is None:
-        known = ", ".join(EMBEDDERS)
+    if provider in LOCAL_EMBEDDERS:
+        return _local_embedder(provider, model)
+    if provider not in COSTLY_EMBEDDERS:
+        known = ", ".join((*LOCAL_EMBEDDERS, *COSTLY_EMBEDDERS))
         raise ConfigurationError(f"there is no embedding provider {provider!r}, only: {known}")
-    loaded: Embedder = kind(model)
-    return loaded
+    loaded: dict[tuple[str, str], Embedder] = current_app.extensions.setdefault("embedders", {})
+    if (provider, model) not in loaded:
+        made = CachedEmbedder(_remote_embedder(model), EmbeddingCache(_sessions()))
+        loaded.setdefault((provider, model), made)
+    return loaded[provider, model]
+
+
+def embedding_cache() -> EmbeddingCache:
+    """The cache of costly embedders."""
+    return EmbeddingCache(_sessions())
+
+
+@cache
+def _local_embedder(provider: str, model: str) -> Embedder:
+    return LOCAL_EMBEDDERS[provider](model)
+
+
+def _remote_embedder(model: str) -> OpenAICompatibleEmbedder:
+    settings: EmbeddingSettings = current_app.extensions["settings"].embedding
+    requests = settings.embedding_requests_per_minute
+    tokens = settings.embedding_tokens_per_minute
+    rate: Rate = Unlimited()
+    if requests or tokens:
+        redis = current_app.extensions["redis"]
+        rate = ProviderRate(redis, settings.embedding_base_url, requests, tokens)
+    return OpenAICompatibleEmbedder(model, settings, rate)
 
 
 @cache

@@ -18,6 +18,8 @@ def init_app(app: Flask) -> None:
     root.setLevel(settings.application.log_level)
     # A line a plugin at every start, in every process.
     logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
+    # And this one a line a request.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     if any(getattr(handler, "belongs_to_rag_worker", False) for handler in root.handlers):
         return
     handler = logging.StreamHandler(sys.stderr)

@@ -6,6 +6,7 @@ from shared.models.dataset import Dataset, DatasetProcessRule, UploadFile
 from shared.models.document import Document
 from shared.models.document_status import DocumentStatus
 from shared.models.document_version import DocumentVersion
+from shared.models.embedding import Embedding
 from shared.models.mail import MailDelivery, MailStatus
 from shared.models.outbox import NO_TENANT, DeadLetter, OutboxMessage, TaskSwitch
 from shared.models.removal import Removal
@@ -27,6 +28,7 @@ __all__ = [
     "DocumentSegment",
     "DocumentStatus",
     "DocumentVersion",
+    "Embedding",
     "MailDelivery",
     "MailStatus",
     "OutboxMessage",

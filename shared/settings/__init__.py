@@ -14,6 +14,7 @@ from shared.settings.base import ENV_FILES, SettingsGroup, load_group
 from shared.settings.celery import CelerySettings
 from shared.settings.database import DatabaseSettings
 from shared.settings.delivery import DeliverySettings
+from shared.settings.embedding import EmbeddingSettings
 from shared.settings.endpoints import SCHEMES, Endpoint, masked, next_database, scheme_of
 from shared.settings.indexing import IndexingSettings
 from shared.settings.mail import MailSettings
@@ -33,6 +34,7 @@ GROUPS: tuple[tuple[str, type[SettingsGroup]], ...] = (
     ("indexing", IndexingSettings),
     ("mail", MailSettings),
     ("vectors", VectorSettings),
+    ("embedding", EmbeddingSettings),
 )
 
 
@@ -50,6 +52,7 @@ class Settings:
     indexing: IndexingSettings
     mail: MailSettings
     vectors: VectorSettings
+    embedding: EmbeddingSettings
 
     @property
     def broker(self) -> Endpoint:
@@ -120,6 +123,7 @@ def load_settings(env_files: tuple[Path, ...] = ENV_FILES) -> Settings:
         indexing=load_group(IndexingSettings, env_files),
         mail=load_group(MailSettings, env_files),
         vectors=load_group(VectorSettings, env_files),
+        embedding=load_group(EmbeddingSettings, env_files),
     )
 
 

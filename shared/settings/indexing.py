@@ -65,5 +65,3 @@ class IndexingSettings(SettingsGroup):
         ge=0,
         description="How long a file that nobody uses is set aside before it is deleted.",
     )
-    embedding_provider: str = Field("wordllama", description="The default dataset's embedder.")
-    embedding_model: str = Field("l2_supercat_256", description="Its model.")

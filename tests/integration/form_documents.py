@@ -26,6 +26,7 @@ class CountingEmbedder:
     def __init__(self, before: Callable[[], None] = lambda: None) -> None:
         self._real: Embedder = embedder("wordllama", "l2_supercat_256")
         self.model, self.dimension = self._real.model, self._real.dimension
+        self.is_costly = self._real.is_costly
         self.before = before
         self.calls: list[list[str]] = []
 

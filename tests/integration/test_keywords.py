@@ -31,6 +31,7 @@ class Spoiled:
     def __init__(self, batches: int, error: BaseException) -> None:
         self._real: Embedder = embedder("wordllama", "l2_supercat_256")
         self.model, self.dimension = self._real.model, self._real.dimension
+        self.is_costly = self._real.is_costly
         self._batches, self._error = batches, error
 
     def embed(self, texts: list[str]) -> Embeddings:

@@ -48,6 +48,7 @@ class Watched:
     def __init__(self, before: Callable[[], None]) -> None:
         self._real: Embedder = embedder("wordllama", "l2_supercat_256")
         self.model, self.dimension = self._real.model, self._real.dimension
+        self.is_costly = self._real.is_costly
         self._before = before
 
     def embed(self, texts: Sequence[str]) -> Embeddings:

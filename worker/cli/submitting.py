@@ -49,15 +49,15 @@ def ensure_place(tenant: str, dataset: str, manner: Manner = AS_BEFORE) -> tuple
         InvalidRequest: the dataset is of another technique or form.
     """
     settings: Settings = current_app.extensions["settings"]
-    indexing = settings.indexing
+    embedding = settings.embedding
     with Session(db.engine) as session, session.begin():
         tenant_id = ensure_tenant(session, tenant)
         dataset_id = ensure_dataset(
             session,
             tenant_id,
             dataset,
-            indexing.embedding_provider,
-            indexing.embedding_model,
+            embedding.embedding_provider,
+            embedding.embedding_model,
             technique=manner.technique,
             doc_form=manner.doc_form,
         )

@@ -27,6 +27,9 @@ _TOKENIZE_TEXTS = 64
 class WordLlamaEmbedder:
     """The mean of the token vectors, scaled to unit length."""
 
+    #: A vector takes less time than to look one up, and its tokens are counted on the way.
+    is_costly = False
+
     def __init__(self, name: str) -> None:
         self.model = f"wordllama/{name}"
         self._table, self._tokenizer = _load(name)

@@ -8,7 +8,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from shared.errors import EmptyFile, ParserDied, ShuttingDown, Superseded
+from shared.errors import EmptyFile, ParserDied, RateLimited, ShuttingDown, Superseded
 from shared.models import Dataset, DocumentSegment, DocumentStatus, DocumentVersion
 from shared.models.document_status import require_transition
 from shared.models.process_rule import DocForm
@@ -184,6 +184,8 @@ def hand_back(needs: IndexingNeeds, job: Job, reason: Exception) -> None:
     }
     if isinstance(reason, ShuttingDown):  # no fault of the document's
         values = {"attempts": job.lease.attempt - 1}
+    elif isinstance(reason, RateLimited):  # it waits its turn, however long that takes
+        values = {"attempts": job.lease.attempt - 1, "error": f"waits its turn: {reason}"}
     elif isinstance(reason, ParserDied):  # as if it had been the worker's own process
         values |= {"deaths": job.lease.deaths + 1}
     with needs.sessions.begin() as session:

@@ -16,6 +16,7 @@ class NoEmbedder:
 
     model = "none"
     dimension = 0
+    is_costly = False
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """Token counts and empty vectors."""

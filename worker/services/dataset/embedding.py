@@ -1,13 +1,14 @@
 """Passages become vectors; what the serving version has already is not embedded again."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.providers.embedder import Embedder
+from shared.errors import ProviderRefused
+from worker.providers.embedder import Embedder, TextTooLong
 from worker.services.dataset.counting import word_count
 from worker.services.dataset.splitting import Passage, SplitRule, split_again
 
@@ -42,7 +43,9 @@ def embed_passages(
     """Embed passages in order; those above ``rule.max_tokens`` are split again first.
 
     Raises:
-        ServiceUnavailable: (transient) the provider does not answer.
+        RateLimited: (transient) the provider's rate is used up.
+        ServiceUnavailable: (transient) the provider does not answer, or not properly.
+        ProviderRefused: (permanent) it refuses; its words say why.
     """
     return [one for pieces in _embedded(passages, rule, embedder, lookup) for one in pieces]
 
@@ -74,38 +77,76 @@ def _embedded(
     passages: Sequence[Passage], rule: SplitRule, embedder: Embedder, lookup: Lookup
 ) -> list[list[EmbeddedPassage]]:
     """The pieces that each passage became: one, if it fits."""
-    made = [[one] for one in _embedded_once(passages, embedder, lookup)]
-    split: dict[int, list[Passage]] = {}
-    for index, (one,) in enumerate(made):
-        if one.tokens > rule.max_tokens:
-            pieces = list(split_again(one.passage, one.tokens, rule))
-            if len(pieces) > 1:  # a single character cannot be cut
-                split[index] = pieces
-    if split:
-        # All in one call: a call costs more than a few passages.
-        flat = [piece for pieces in split.values() for piece in pieces]
-        redone = iter(_embedded(flat, rule, embedder, lookup))
-        for index, pieces in split.items():
-            made[index] = [one for _ in pieces for one in next(redone)]
-    return made
-
-
-def _embedded_once(
-    passages: Sequence[Passage], embedder: Embedder, lookup: Lookup
-) -> list[EmbeddedPassage]:
     hashes = [content_hash(passage.text) for passage in passages]
     known = lookup(hashes)
-    new = [index for index, digest in enumerate(hashes) if digest not in known]
-    made = embedder.embed([passages[index].text for index in new]) if new else None
-    rows = dict(zip(new, zip(made.vectors, made.tokens, strict=True), strict=True)) if made else {}
-    embedded: list[EmbeddedPassage] = []
+    new = {index: passages[index] for index, digest in enumerate(hashes) if digest not in known}
+    split = _counted_too_long(new, rule, embedder) if embedder.is_costly else {}
+    new = {index: passage for index, passage in new.items() if index not in split}
+    made = dict(zip(new, _made(list(new.values()), embedder), strict=True))
+    whole: dict[int, EmbeddedPassage] = {}
     for index, (passage, digest) in enumerate(zip(passages, hashes, strict=True)):
-        words = word_count(passage.text)
-        vector, tokens = (
-            rows[index] if index in rows else (known[digest].vector, known[digest].tokens)
+        if index in split:
+            continue
+        found = made[index] if index in made else known[digest]
+        if found is None:
+            split[index] = _halves(passage, embedder)
+        elif found.tokens > rule.max_tokens and len(pieces := _pieces(passage, found, rule)) > 1:
+            split[index] = pieces
+        else:
+            words = word_count(passage.text)
+            whole[index] = EmbeddedPassage(passage, digest, found.vector, found.tokens, words)
+    # All in one call: a call costs more than a few passages.
+    flat = [piece for index in sorted(split) for piece in split[index]]
+    redone = iter(_embedded(flat, rule, embedder, lookup) if flat else [])
+    return [
+        [one for _ in split[index] for one in next(redone)] if index in split else [whole[index]]
+        for index in range(len(passages))
+    ]
+
+
+def _made(passages: Sequence[Passage], embedder: Embedder) -> list[Known | None]:
+    """What the model made of new passages; ``None`` where it refuses the length."""
+    if not passages:
+        return []
+    refused: tuple[int, ...] = ()
+    try:
+        made = embedder.embed([passage.text for passage in passages])
+    except TextTooLong as error:
+        if error.made is None:
+            raise
+        made, refused = error.made, error.positions
+    return [
+        None if index in refused else Known(vector, tokens)
+        for index, (vector, tokens) in enumerate(zip(made.vectors, made.tokens, strict=True))
+    ]
+
+
+def _counted_too_long(
+    new: Mapping[int, Passage], rule: SplitRule, embedder: Embedder
+) -> dict[int, list[Passage]]:
+    """The pieces of those that are counted as too long, before anybody is paid to embed them."""
+    split: dict[int, list[Passage]] = {}
+    for index, passage in new.items():
+        tokens = embedder.count_tokens(passage.text)
+        if tokens > rule.max_tokens:
+            pieces = list(split_again(passage, tokens, rule))
+            if len(pieces) > 1:
+                split[index] = pieces
+    return split
+
+
+def _pieces(passage: Passage, found: Known, rule: SplitRule) -> list[Passage]:
+    # A single character cannot be cut.
+    return list(split_again(passage, found.tokens, rule))
+
+
+def _halves(passage: Passage, embedder: Embedder) -> list[Passage]:
+    pieces = list(split_again(passage, 2, SplitRule(max_tokens=1)))
+    if len(pieces) < 2:  # noqa: PLR2004 - one piece is the passage itself
+        raise ProviderRefused(
+            f"{embedder.model} takes no text at all: not even of {len(passage.text)} characters"
         )
-        embedded.append(EmbeddedPassage(passage, digest, vector, tokens, words))
-    return embedded
+    return pieces
 
 
 def content_hash(text: str) -> str:

@@ -7,10 +7,10 @@ from uuid import UUID
 from sqlalchemy import select
 
 from shared.contract import DOCUMENT_INDEXING
-from shared.errors import RagWorkerError, ShuttingDown, Superseded
+from shared.errors import RagWorkerError, ShuttingDown, Superseded, Transient
 from shared.models import Document, UploadFile
 from shared.queueing.outage import RETRYABLE
-from shared.queueing.task import backoff_seconds
+from shared.queueing.task import wait_seconds
 from shared.submitting.grouping import grouped
 from worker.delivery import dead_letters, runs
 from worker.delivery.ending import deserves_burial
@@ -70,7 +70,8 @@ def _index_one_of_several(document_id: UUID, dataset_id: UUID, needs: IndexingNe
             error,
             extra={"action": "indexing.sent_again"},
         )
-        _send([document_id], needs, delay_seconds=backoff_seconds(0))
+        wanted = error.retry_after_seconds if isinstance(error, Transient) else None
+        _send([document_id], needs, delay_seconds=wait_seconds(0, wanted))
     except RagWorkerError as error:
         # Its row says why it ended; the others go on.
         logger.warning("document %s: %s", document_id, error, extra={"action": "indexing.failed"})

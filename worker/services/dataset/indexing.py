@@ -4,7 +4,13 @@ import logging
 from functools import partial
 from uuid import UUID
 
-from shared.errors import LimitExceeded, Permanent, Superseded, UnexpectedFailure
+from shared.errors import (
+    ConfigurationError,
+    LimitExceeded,
+    Permanent,
+    Superseded,
+    UnexpectedFailure,
+)
 from shared.models import DocumentStatus
 from shared.queueing.outage import RETRYABLE, SERVER_LOST
 from worker.delivery import runs
@@ -47,7 +53,7 @@ def index_document(document_id: UUID, dataset_id: UUID, needs: IndexingNeeds) ->
     except RETRYABLE as error:
         _hand_back(job, needs, error)
         raise
-    except Permanent as error:
+    except (Permanent, ConfigurationError) as error:
         activation.fail(needs, job, str(error))
         raise
     except Exception as error:
@@ -64,7 +70,8 @@ def _run(job: Job, needs: IndexingNeeds) -> Totals:
     require_attempts_left(job, needs.max_attempts, needs.max_deaths)
     activation.forget_earlier_attempts(needs, job)
     stages, totals = Stages(), Totals()
-    reader = FormReader(job, plan_of(job), _embedder(job, needs), stages, needs)
+    embedder = _embedder(job, needs)
+    reader = FormReader(job, plan_of(job), embedder, stages, needs)
     lookup = activation.lookup(needs, job)
     with needs.files.open(job.storage_key) as file:
         batches = reader.batches(file)
@@ -73,6 +80,7 @@ def _run(job: Job, needs: IndexingNeeds) -> Totals:
             runs.checkpoint()
             stages.reach(DocumentStatus.INDEXING)
             embedded = reader.embed(batch, lookup)
+            _require_dimension(job, embedder)
             _require_room(job, needs, totals.texts + activation.count_texts(embedded))
             # The next batch is taken before this one is written: the last one commits with
             # the switch, so that a small document costs one transaction.
@@ -91,12 +99,18 @@ def _embedder(job: Job, needs: IndexingNeeds) -> Embedder:
     if not job.has_vectors:
         return NoEmbedder()
     embedder = needs.embedders(job.embedding_provider, job.embedding_model)
-    if job.embedding_dimension not in {None, embedder.dimension}:
-        raise Permanent(
-            f"{embedder.model} makes vectors of {embedder.dimension} dimensions, the dataset "
-            f"holds {job.embedding_dimension}: rebuild the dataset's index with this model"
-        )
+    _require_dimension(job, embedder)
     return embedder
+
+
+def _require_dimension(job: Job, embedder: Embedder) -> None:
+    """Check it before work is begun, and again when a remote model has shown it."""
+    if not embedder.dimension or job.embedding_dimension in {None, embedder.dimension}:
+        return
+    raise Permanent(
+        f"{embedder.model} makes vectors of {embedder.dimension} dimensions, the dataset "
+        f"holds {job.embedding_dimension}: rebuild the dataset's index with this model"
+    )
 
 
 def _require_room(job: Job, needs: IndexingNeeds, texts: int) -> None:
