@@ -147,11 +147,14 @@ class ProcessRule(_Part):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_rules_that_do_not_count(cls, given: Any) -> Any:
-        # Dify's own interface sends its defaults along with the mode automatic.
-        if isinstance(given, Mapping) and given.get("mode", Mode.AUTOMATIC) == Mode.AUTOMATIC:
-            return {**given, "rules": None}
-        return given
+    def _without_what_does_not_count(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        # Dify's own interface says its limits, and its defaults along with the mode automatic.
+        counts = {name: value for name, value in given.items() if name != "limits"}
+        if counts.get("mode", Mode.AUTOMATIC) == Mode.AUTOMATIC:
+            counts["rules"] = None
+        return counts
 
     @model_validator(mode="after")
     def _says_what_its_mode_needs(self) -> Self:

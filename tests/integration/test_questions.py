@@ -1,6 +1,7 @@
 """Question-and-answer documents: the question is embedded, the answer returned."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -165,3 +166,12 @@ def test_deletion_wins_over_running_work(place: Place, document_id: UUID) -> Non
         index_document(document_id, place.dataset_id, needs_with(CountingEmbedder(delete_it)))
 
     assert place.rows(document_id) == NOTHING
+
+
+def test_an_economy_dataset_finds_questions_by_their_words(app: Flask, session: Session) -> None:
+    place = Place(app, session, "qa_model", technique="economy")
+    document_id = place.add("faq.csv", TABLE)
+
+    found = place.search("reef buoy", method="keyword")[0]
+    assert found.answer == "Keeper 6 has the reef buoy."
+    assert place.rows(document_id) == replace(whole_rows(1), segment_vectors=0)

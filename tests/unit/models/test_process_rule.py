@@ -88,6 +88,11 @@ def test_difys_other_name_of_the_separator_is_known():
     assert rule.rules.segmentation.literal_separator == "###"
 
 
+def test_the_limits_that_dify_says_with_a_rule_are_no_part_of_it():
+    limits = {"indexing_max_segmentation_tokens_length": 4000}
+    assert parse_process_rule(CUSTOM | {"limits": limits}) == parse_process_rule(CUSTOM)
+
+
 def test_the_whole_document_needs_no_parent_segmentation():
     rules = {"parent_mode": "full-doc", "subchunk_segmentation": {"max_tokens": 200}}
     rule = parse_process_rule({"mode": "hierarchical", "rules": rules})

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from shared.errors import EmptyFile, Permanent, UnreadableFile
+from worker.delivery import runs
 from worker.services.dataset.needs import QuestionWriter
 from worker.services.dataset.splitting import Passage
 
@@ -70,6 +71,7 @@ def pairs_of_passages(
         )
     remaining = iter(passages)
     while batch := list(islice(remaining, _WRITER_PASSAGES)):
+        runs.checkpoint()  # a model takes its time: each call is progress
         written = writer.write([passage.text for passage in batch])
         if len(written) != len(batch):
             raise Permanent(
