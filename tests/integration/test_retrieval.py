@@ -156,6 +156,7 @@ def test_documents_and_metadata_filter_before_top_k(
     assert found(metadata={"year": [2023, "2024"]}) == {"lamp.txt", "boat.txt"}
     assert found(metadata={"kind": "light", "year": 2023.0}) == {"lamp.txt"}
     assert found(metadata={"draft": False}) == {"lamp.txt"}
+    assert found(metadata={"year": 10**40}) == found(metadata={"it's \"$.odd": "%(x)s"}) == set()
     assert found(metadata={"kind": "none"}) == found(metadata={"other": 1}) == set()
     assert found(metadata={"kind": ["light"]}, documents=[ids["horn.txt"]]) == set()
 
@@ -244,8 +245,10 @@ def test_what_does_not_exist_is_named(dataset_id: UUID, ids: Ids) -> None:
         search(stranger, "lamp", retrieval_needs())
 
 
-@pytest.mark.parametrize("question", ["", "  \n", "x" * 8_001])
-def test_a_question_is_neither_empty_nor_endless(dataset_id: UUID, question: str) -> None:
+@pytest.mark.parametrize("question", ["", "  \n", "x" * 8_001, "lamp\ud800", "lamp\0"])
+def test_a_question_is_neither_empty_nor_endless_nor_broken(
+    dataset_id: UUID, question: str
+) -> None:
     with pytest.raises(InvalidRequest, match="question"):
         search(dataset_id, question, retrieval_needs())
 

@@ -34,7 +34,9 @@ from worker.services.dataset.search_options import SearchOptions
         ({"metadata": {"a": None}}, "not None"),
         ({"metadata": {"a": {"b": 1}}}, "'a' is compared with"),
         ({"metadata": {"a": [["b"]]}}, "'a' is compared with"),
-        ({"metadata": {"a": "x\0"}}, "null character"),
+        ({"metadata": {"a": "x\0"}}, "nothing that a text can be"),
+        ({"metadata": {"a": "\ud800"}}, "nothing that a text can be"),
+        ({"metadata": {"\udc80": 1}}, "a name in metadata"),
         ({"metadata": {"a": float("inf")}}, "finite"),
     ],
 )

@@ -1,9 +1,9 @@
 """Which documents a search is about."""
 
+import json
 from collections.abc import Sequence
 from uuid import UUID
 
-import orjson
 from sqlalchemy import Select, Text, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
@@ -45,7 +45,7 @@ def _require_all(dataset_id: UUID, wanted: Sequence[UUID], known: Sequence[UUID]
 def _with_metadata(query: Select[UUID], options: SearchOptions) -> Select[UUID]:
     for name, wanted in options.metadata.items():
         # Compared as JSON values: 5 is 5.0, and neither is "5".
-        listed = cast(literal(orjson.dumps(values_of(wanted)).decode(), Text), JSONB)
+        listed = cast(literal(json.dumps(values_of(wanted)), Text), JSONB)
         values = select(func.jsonb_array_elements(listed).column_valued("value"))
         query = query.where(Document.doc_metadata[name].in_(values))
     return query

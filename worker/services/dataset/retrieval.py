@@ -171,7 +171,7 @@ def _search(
         hits = find_segments(session, model.doc_form, nearest, depth)
     by_vector = [Match(hit.segment_id, hit.score) for hit in hits]
     if method is not SearchMethod.VECTOR:
-        _require_keywords(dataset_id, coverage)
+        _require_keywords(dataset_id, model, coverage)
         by_keyword = keywords.search(session, dataset_id, question, depth, documents, coverage)
     matches = (
         fuse(by_vector, by_keyword) if method is SearchMethod.HYBRID else by_vector or by_keyword
@@ -232,13 +232,17 @@ def _method(options: SearchOptions, coverage: Coverage, *, has_vector: bool) -> 
     return SearchMethod.HYBRID if coverage.with_keywords else SearchMethod.VECTOR
 
 
-def _require_keywords(dataset_id: UUID, coverage: Coverage) -> None:
+def _require_keywords(dataset_id: UUID, model: _Model, coverage: Coverage) -> None:
     if not coverage.without_keywords:
         return
     if not coverage.with_keywords:
         raise InvalidRequest(
-            f"the documents of dataset {dataset_id} have no keywords: search it by vector, or "
-            "set INDEXING_KEYWORDS=true and index them again"
+            f"the documents of dataset {dataset_id} have no keywords: "
+            + (
+                "index them again"
+                if model.technique == ECONOMY
+                else "search it by vector, or set INDEXING_KEYWORDS=true and index them again"
+            )
         )
     logger.warning(
         "%d documents of dataset %s have no keywords: only their vectors are searched; "

@@ -67,8 +67,10 @@ def check_question(question: str) -> None:
     Raises:
         InvalidRequest: it is empty or too long.
     """
-    if not question.strip():
+    if not isinstance(question, str) or not question.strip():
         raise InvalidRequest("the question is empty: ask for something")
+    if not _is_text(question):
+        raise InvalidRequest("the question is not valid text: send it as UTF-8")
     if len(question) > LONGEST_QUESTION_CHARACTERS:
         raise InvalidRequest(
             f"the question has {len(question):,} characters, "
@@ -103,7 +105,7 @@ def _check_metadata(metadata: object) -> None:
     if not isinstance(metadata, Mapping):
         raise InvalidRequest("metadata is a mapping of names to values")
     for name, wanted in metadata.items():
-        if not isinstance(name, str) or not name or "\0" in name:
+        if not isinstance(name, str) or not name or not _is_text(name):
             raise InvalidRequest(f"a name in metadata is a text that is not empty, not {name!r}")
         is_list = isinstance(wanted, Sequence) and not isinstance(wanted, str)
         values = list(wanted) if is_list else [wanted]
@@ -118,7 +120,15 @@ def _check_value(name: str, value: object) -> None:
         raise InvalidRequest(
             f"metadata {name!r} is compared with a text, a number, true or false, not {value!r}"
         )
-    if isinstance(value, str) and "\0" in value:
-        raise InvalidRequest(f"metadata {name!r}: a text without a null character, please")
+    if isinstance(value, str) and not _is_text(value):
+        raise InvalidRequest(f"metadata {name!r}: {value!r} is nothing that a text can be")
     if isinstance(value, float) and not math.isfinite(value):
         raise InvalidRequest(f"metadata {name!r}: a finite number, not {value!r}")
+
+
+def _is_text(value: str) -> bool:
+    """Whether a database can hold it: no null character, no half of a character."""
+    try:
+        return b"\0" not in value.encode()
+    except UnicodeEncodeError:
+        return False
