@@ -33,6 +33,10 @@ DOCUMENT_INDEXING = TaskContract(
     "worker.tasks.dataset.document_indexing_task", DATASET_QUEUE, ("dataset_id", "document_ids")
 )
 
+DOCUMENT_SYNC = TaskContract(
+    "worker.tasks.dataset.document_indexing_sync_task", DATASET_QUEUE, ("dataset_id", "document_id")
+)
+
 #: Their arguments by position are Dify's; what waits or comes again carries the delivery's id.
 MAIL_TASKS = tuple(
     TaskContract(f"worker.tasks.mail.{name}", MAIL_QUEUE, ("delivery_id",))
@@ -73,6 +77,7 @@ PROBE = TaskContract("worker.tasks.ops_trace.probe_task", OPS_TRACE_QUEUE, ())
 
 TASKS: tuple[TaskContract, ...] = (
     DOCUMENT_INDEXING,
+    DOCUMENT_SYNC,
     CLEAN_DOCUMENT,
     BATCH_CLEAN_DOCUMENT,
     CLEAN_DATASET,

@@ -8,6 +8,7 @@
        + DocumentIndexingInProgress
        + NotFound
        + RecipientLimitReached
+       + UnusableUrl
      x Transient                   the same call can succeed later: retry
        + ServiceUnavailable
          + MailDeferred
@@ -24,6 +25,9 @@
          + LimitExceeded
        + MailRefused
        + ProviderRefused
+       + SourceUnusable
+         + SourceGone
+         + SourceRefused
        + AttemptsExhausted
        + DeadlineExceeded
        + SkippedBySwitch
@@ -66,6 +70,10 @@ class NotFound(InvalidRequest):
 
 class RecipientLimitReached(InvalidRequest):
     """Too many mails of this kind went to this address of late: ask again later."""
+
+
+class UnusableUrl(InvalidRequest):
+    """Not a URL that can be fetched: write http or https, a host, and no credentials."""
 
 
 class Transient(RagWorkerError):
@@ -139,6 +147,18 @@ class MailRefused(Permanent):
 
 class ProviderRefused(Permanent):
     """A provider refuses the request: its words say what to set right."""
+
+
+class SourceUnusable(Permanent):
+    """The URL gives nothing that can be indexed: open it in a browser to see why."""
+
+
+class SourceGone(SourceUnusable):
+    """The URL is gone: delete the document, or submit the new URL."""
+
+
+class SourceRefused(SourceUnusable):
+    """The rules for fetching forbid this URL: see the FETCH_ settings."""
 
 
 class AttemptsExhausted(Permanent):

@@ -20,6 +20,7 @@ pytest_plugins = [
     "tests.fixtures.mail_servers",
     "tests.fixtures.mails",
     "tests.fixtures.removals",
+    "tests.fixtures.web_server",
 ]
 
 

@@ -3,16 +3,14 @@
 import os
 from functools import cache, partial
 from typing import Any
-from uuid import UUID
 
 from flask import current_app
-from redis import Redis
 from sqlalchemy.orm import Session, sessionmaker
 
 from shared.contract import QUEUES
 from shared.errors import ConfigurationError, ServiceUnavailable
 from shared.models import db
-from shared.queueing import guard, outbox
+from shared.queueing import outbox
 from shared.queueing.publishing import BROKER_ERRORS
 from shared.settings import Settings
 from shared.settings.embedding import EmbeddingSettings
@@ -20,11 +18,13 @@ from shared.settings.indexing import IndexingSettings
 from shared.settings.mail import MailSettings
 from shared.settings.vectors import VectorSettings
 from shared.submitting.control import announce_waiting
+from shared.submitting.files import store_file
 from shared.submitting.mail import MailRules
 from worker.delivery.heartbeat import Heartbeat
 from worker.delivery.sweeper import sweep_messages
 from worker.providers.confined_parser import ConfinedParser
 from worker.providers.embedder import Embedder
+from worker.providers.http_fetcher import fetcher_of
 from worker.providers.mail_http import MailService, ResendMailer, SendGridMailer
 from worker.providers.mailer import Mailer
 from worker.providers.openai_compatible import OpenAICompatibleEmbedder
@@ -39,9 +39,11 @@ from worker.services.dataset.removal import RemovalNeeds
 from worker.services.dataset.removal_sweeping import sweep_removals
 from worker.services.dataset.retrieval import RetrievalNeeds
 from worker.services.dataset.sweeping import sweep_documents
+from worker.services.dataset.syncing import SyncNeeds
 from worker.services.mail.composing import Composer, Look
 from worker.services.mail.giving_up import sweep_mail
 from worker.services.mail.needs import MailNeeds
+from worker.stores.document_guard import DocumentGuard
 from worker.stores.embedding_cache import EmbeddingCache
 from worker.stores.files import StoredFiles
 from worker.stores.pgvector import PgVectorStore
@@ -53,22 +55,6 @@ from worker.stores.vectors import VectorStore
 LOCAL_EMBEDDERS = {"wordllama": WordLlamaEmbedder}
 #: Their vectors cost more than a look-up: the cache stands in front of each.
 COSTLY_EMBEDDERS = ("openai_compatible",)
-
-
-class DocumentGuard:
-    """The guard in Redis, with its life from the settings."""
-
-    def __init__(self, redis: "Redis", seconds: int) -> None:
-        self._redis = redis
-        self._seconds = seconds
-
-    def refresh(self, document_id: UUID, version: int) -> None:
-        """Prolong it."""
-        guard.refresh(self._redis, document_id, version, self._seconds)
-
-    def release(self, document_id: UUID, version: int) -> None:
-        """Take it away, if it is still this version's."""
-        guard.release(self._redis, document_id, version)
 
 
 def indexing_needs() -> IndexingNeeds:
@@ -94,6 +80,24 @@ def indexing_needs() -> IndexingNeeds:
         announce=partial(announce_waiting, celery=current_app.extensions["celery"]),
         keywords=indexing.indexing_keywords,
         max_parent_characters=indexing.indexing_max_parent_characters,
+    )
+
+
+def sync_needs() -> SyncNeeds:
+    """The sync of a URL's needs in the current application."""
+    settings: Settings = current_app.extensions["settings"]
+    redis = current_app.extensions["redis"]
+    return SyncNeeds(
+        sessions=_sessions(),
+        fetcher=fetcher_of(settings.fetching),
+        store=partial(store_file, current_app.extensions["storage"]),
+        guard=DocumentGuard(redis, settings.indexing.indexing_guard_seconds),
+        progress=ProgressStream(redis),
+        heartbeat=_heartbeat(),
+        announce=partial(announce_waiting, celery=current_app.extensions["celery"]),
+        lease_seconds=settings.delivery.delivery_lease_seconds,
+        max_attempts=settings.indexing.indexing_max_attempts,
+        max_deaths=settings.delivery.delivery_max_deaths,
     )
 
 

@@ -13,6 +13,7 @@ from shared.models.removal import Removal
 from shared.models.segment import DocumentSegment, SegmentVector
 from shared.models.segment_keyword import SegmentKeywords
 from shared.models.tenant import Account, Tenant, TenantAccountJoin
+from shared.models.url_source import UrlSource
 from shared.models.vector_write import VectorWrite
 from shared.models.worker_node import WorkerNode
 
@@ -39,6 +40,7 @@ __all__ = [
     "Tenant",
     "TenantAccountJoin",
     "UploadFile",
+    "UrlSource",
     "VectorWrite",
     "WorkerNode",
     "db",

@@ -16,6 +16,7 @@ from shared.settings.database import DatabaseSettings
 from shared.settings.delivery import DeliverySettings
 from shared.settings.embedding import EmbeddingSettings
 from shared.settings.endpoints import SCHEMES, Endpoint, masked, next_database, scheme_of
+from shared.settings.fetching import FetchingSettings
 from shared.settings.indexing import IndexingSettings
 from shared.settings.mail import MailSettings
 from shared.settings.presence import PresenceSettings
@@ -35,6 +36,7 @@ GROUPS: tuple[tuple[str, type[SettingsGroup]], ...] = (
     ("mail", MailSettings),
     ("vectors", VectorSettings),
     ("embedding", EmbeddingSettings),
+    ("fetching", FetchingSettings),
 )
 
 
@@ -53,6 +55,7 @@ class Settings:
     mail: MailSettings
     vectors: VectorSettings
     embedding: EmbeddingSettings
+    fetching: FetchingSettings
 
     @property
     def broker(self) -> Endpoint:
@@ -124,6 +127,7 @@ def load_settings(env_files: tuple[Path, ...] = ENV_FILES) -> Settings:
         mail=load_group(MailSettings, env_files),
         vectors=load_group(VectorSettings, env_files),
         embedding=load_group(EmbeddingSettings, env_files),
+        fetching=load_group(FetchingSettings, env_files),
     )
 
 

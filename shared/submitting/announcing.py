@@ -7,7 +7,7 @@ from celery import Celery
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from shared.contract import DOCUMENT_INDEXING
+from shared.contract import DOCUMENT_INDEXING, DOCUMENT_SYNC
 from shared.queueing import outbox
 from shared.submitting.grouping import grouped
 
@@ -49,6 +49,36 @@ def announce(
             delay_seconds=delay_seconds,
         )
         announced |= dict.fromkeys(ids, str(message_id))
+    _remember(session, announced)
+
+
+def announce_sources(
+    session: Session,
+    dataset_id: UUID,
+    document_ids: Iterable[UUID],
+    *,
+    celery: Celery | None = None,
+    tenant_id: UUID | None = None,
+    delay_seconds: float = 0.0,
+) -> None:
+    """Announce documents whose URL is to be fetched, a message each; see ``announce``."""
+    announced = {
+        str(document_id): str(
+            outbox.write(
+                session,
+                DOCUMENT_SYNC.name,
+                [str(dataset_id), str(document_id)],
+                celery=celery,
+                tenant_id=tenant_id,
+                delay_seconds=delay_seconds,
+            )
+        )
+        for document_id in document_ids
+    }
+    _remember(session, announced)
+
+
+def _remember(session: Session, announced: dict[str, str]) -> None:
     if announced:
         session.flush()
         values = {"ids": list(announced), "message_ids": list(announced.values())}

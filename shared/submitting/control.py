@@ -18,7 +18,7 @@ from shared.errors import NotFound
 from shared.models import Document, DocumentStatus, UploadFile
 from shared.models.document_status import IN_PROGRESS
 from shared.queueing import guard
-from shared.submitting.announcing import announce
+from shared.submitting.announcing import announce, announce_sources
 
 _UNFINISHED = tuple(status.value for status in (DocumentStatus.WAITING, *IN_PROGRESS))
 _PAUSED = DocumentStatus.PAUSED.value
@@ -165,11 +165,27 @@ def announce_waiting(
     celery: Celery | None = None,
     delay_seconds: float = 0.0,
 ) -> None:
-    """Announce documents that wait, by dataset; those that were deleted are left out."""
+    """Announce documents that wait, by dataset; those that were deleted are left out.
+
+    One whose URL was never fetched is announced to be fetched.
+    """
     by_dataset: dict[tuple[UUID, UUID], list[tuple[UUID, int]]] = {}
+    unfetched: dict[tuple[UUID, UUID], list[UUID]] = {}
     for row in _sizes(session, ids):
-        known = by_dataset.setdefault((row.dataset_id, row.tenant_id), [])
-        known.append((row.id, row.size_bytes or 0))
+        place = (row.dataset_id, row.tenant_id)
+        if row.data_source == "url" and row.size_bytes is None:
+            unfetched.setdefault(place, []).append(row.id)
+        else:
+            by_dataset.setdefault(place, []).append((row.id, row.size_bytes or 0))
+    for (dataset_id, tenant_id), documents in unfetched.items():
+        announce_sources(
+            session,
+            dataset_id,
+            documents,
+            celery=celery,
+            tenant_id=tenant_id,
+            delay_seconds=delay_seconds,
+        )
     for (dataset_id, tenant_id), sizes in by_dataset.items():
         announce(
             session,
@@ -181,9 +197,15 @@ def announce_waiting(
         )
 
 
-def _sizes(session: Session, ids: Sequence[UUID]) -> Sequence[Row[UUID, UUID, UUID, int]]:
+def _sizes(session: Session, ids: Sequence[UUID]) -> Sequence[Row[UUID, UUID, UUID, str, int]]:
     query = (
-        select(Document.id, Document.dataset_id, Document.tenant_id, UploadFile.size_bytes)
+        select(
+            Document.id,
+            Document.dataset_id,
+            Document.tenant_id,
+            Document.data_source,
+            UploadFile.size_bytes,
+        )
         .outerjoin(UploadFile, UploadFile.id == Document.upload_file_id)
         .where(Document.id.in_(ids))
         .order_by(Document.dataset_id, Document.position)

@@ -12,6 +12,7 @@ from shared.contract import (
     CLEAN_DOCUMENT,
     CLEAN_FILES,
     DOCUMENT_INDEXING,
+    DOCUMENT_SYNC,
 )
 from shared.errors import RagWorkerError
 from shared.queueing.task import FlaskTask
@@ -107,3 +108,40 @@ def clean_files_task() -> None:
     from worker.wiring import remove_unused_files
 
     remove_unused_files()
+
+
+class SourceTask(FlaskTask):
+    """A task about one document of a URL: what becomes of its message shows in the row."""
+
+    abstract = True
+    subject = "document"
+
+    def abandon(
+        self, reason: RagWorkerError, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> None:
+        """Say in the row why its URL is not fetched; what serves goes on serving."""
+        from worker.services.dataset.messages import parse_one_message
+        from worker.services.dataset.source_claiming import give_up_source
+        from worker.wiring import sync_needs
+
+        if message := parse_one_message(args, kwargs):
+            give_up_source(sync_needs().sessions, *message, str(reason))
+
+    def revive(self, session: Session, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Let a document that was never fetched wait again."""
+        from worker.services.dataset.messages import parse_one_message
+        from worker.services.dataset.source_claiming import revive_source
+
+        if message := parse_one_message(args, kwargs):
+            revive_source(session, *message)
+
+
+@shared_task(name=DOCUMENT_SYNC.name, base=SourceTask)
+def document_indexing_sync_task(dataset_id: str, document_id: str) -> None:
+    """Fetch a document's URL, and announce a new version if its content changed."""
+    from worker.services.dataset.messages import parse_ids
+    from worker.services.dataset.syncing import sync_document
+    from worker.wiring import sync_needs
+
+    dataset, (document,) = parse_ids(dataset_id, [document_id])
+    sync_document(document, dataset, sync_needs())

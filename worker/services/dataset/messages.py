@@ -32,6 +32,20 @@ def parse_message(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[UUID,
         return None
 
 
+def parse_one_message(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[UUID, UUID] | None:
+    """The ids of a message about one document as it was sent; ``None`` when they are no ids."""
+    try:
+        bound = inspect.signature(_parse_one).bind(*args, **kwargs)
+        return _parse_one(*bound.args, **bound.kwargs)
+    except (TypeError, InvalidRequest):
+        return None
+
+
+def _parse_one(dataset_id: str, document_id: str) -> tuple[UUID, UUID]:
+    dataset, (document,) = parse_ids(dataset_id, [document_id])
+    return dataset, document
+
+
 def parse_id(what: str, value: str) -> UUID:
     """One id; ``what`` is its name.
 

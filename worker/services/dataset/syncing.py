@@ -1,0 +1,213 @@
+"""The sync of a URL: fetched, compared, and made a new version only if its content changed."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from typing import Any, BinaryIO, Protocol
+from uuid import UUID
+
+from sqlalchemy import func, update
+from sqlalchemy.orm import Session, sessionmaker
+
+from shared.errors import Permanent, ShuttingDown, Superseded, UnexpectedFailure
+from shared.models import DocumentStatus, UrlSource
+from shared.models.document_status import require_transition
+from shared.queueing.outage import RETRYABLE, SERVER_LOST
+from shared.submitting.files import StoredFile, storable, upload_files
+from worker.delivery import runs
+from worker.delivery.lease import Ago, release, renew
+from worker.providers.fetcher import Fetched, Fetcher
+from worker.services.dataset.needs import Announce, Guard, Heartbeat, Progress
+from worker.services.dataset.source_claiming import SourceJob, claim_source, require_tries_left
+from worker.services.dataset.source_names import source_name
+
+logger = logging.getLogger(__name__)
+
+Store = Callable[[UUID, str, BinaryIO], StoredFile]
+
+
+class Synced(StrEnum):
+    """What a sync came to."""
+
+    NOTHING_TO_DO = "nothing_to_do"  #: paused, or a version of it is being indexed
+    UNCHANGED = "unchanged"  #: the content is what is indexed
+    AGAIN = "again"  #: unchanged, and announced: it ended as error before
+    CHANGED = "changed"  #: new content, announced for indexing
+
+
+class SourceGuard(Guard, Protocol):
+    """The guard, which a new version takes over."""
+
+    def acquire(self, document_id: UUID, version: int) -> None:
+        """Set it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncNeeds:
+    """Everything a sync touches.
+
+    Attributes:
+        store: puts a tenant's file of a name into the storage.
+        lease_seconds: life of the lease; the heartbeat renews it.
+        max_attempts: pick-ups before the sync ends.
+        max_deaths: workers that may die on it before it ends.
+    """
+
+    sessions: sessionmaker[Session]
+    fetcher: Fetcher
+    store: Store
+    guard: SourceGuard
+    progress: Progress
+    heartbeat: Heartbeat
+    announce: Announce
+    lease_seconds: float
+    max_attempts: int
+    max_deaths: int
+
+
+def sync_document(document_id: UUID, dataset_id: UUID, needs: SyncNeeds) -> Synced:
+    """Fetch a document's URL; what changed becomes a new version and is announced for indexing.
+
+    Delivered twice it finds the content unchanged. The version that serves goes on
+    serving whatever comes of it. No transaction is open while it fetches.
+
+    Raises:
+        SubjectGone: (superseded) the document was deleted, or is not of this dataset.
+        LeaseLost: (superseded) another worker took it over, or somebody else changed it.
+        LeaseHeld: (superseded) another worker has it now.
+        SourceUnusable: (permanent) and its kin; written to the row's ``error``.
+        ServiceUnavailable: (transient) the server does not answer, or not now.
+    """
+    with needs.sessions.begin() as session:
+        job = claim_source(session, document_id, dataset_id, needs.lease_seconds)
+    if job is None:
+        return Synced.NOTHING_TO_DO
+    keeps_guard = False
+    try:
+        with needs.heartbeat.keep(job.lease):
+            synced = runs.part(partial(_run, job, needs))
+        keeps_guard = synced in {Synced.CHANGED, Synced.AGAIN}
+    except Superseded:
+        raise
+    except RETRYABLE as error:
+        _hand_back(job, needs, error)
+        raise
+    except Permanent as error:
+        _fail(job, needs, str(error))
+        raise
+    except Exception as error:
+        # A defect, ours or a library's: another attempt would meet it again.
+        reason = f"unexpected {type(error).__name__}: {error}"
+        _fail(job, needs, reason)
+        raise UnexpectedFailure(reason) from error
+    else:
+        return synced
+    finally:
+        if not keeps_guard:
+            needs.guard.release(job.document_id, job.version)
+
+
+def _run(job: SourceJob, needs: SyncNeeds) -> Synced:
+    runs.checkpoint()
+    require_tries_left(job, needs.max_attempts, needs.max_deaths)
+    with needs.fetcher.fetch(job.url, job.validators, runs.checkpoint) as fetched:
+        if fetched is None or (job.has_file and fetched.sha256 == job.sha256):
+            return _unchanged(job, needs, fetched)
+        name = source_name(fetched.url, fetched.content_type)
+        stored = needs.store(job.tenant_id, name, fetched.file)
+    runs.checkpoint()
+    return _changed(job, needs, fetched, stored)
+
+
+def _unchanged(job: SourceJob, needs: SyncNeeds, fetched: Fetched | None) -> Synced:
+    is_again = job.status is DocumentStatus.ERROR
+    values: dict[str, Any] = {"stopped_at": None} if is_again else {}
+    if is_again:
+        require_transition(job.status, DocumentStatus.WAITING)
+        values["indexing_status"] = DocumentStatus.WAITING
+    with needs.sessions.begin() as session:
+        # First the lease: its row lock holds off a new owner until this commits.
+        release(session, job.lease, error=None, attempts=0, deaths=0, **values)
+        _note(session, job, **({} if fetched is None else _said(fetched)))
+        if is_again:
+            needs.announce(session, [job.document_id])
+    return Synced.AGAIN if is_again else Synced.UNCHANGED
+
+
+def _changed(job: SourceJob, needs: SyncNeeds, fetched: Fetched, stored: StoredFile) -> Synced:
+    version = job.version + job.needs_new_version
+    if job.status is not DocumentStatus.WAITING:
+        require_transition(job.status, DocumentStatus.WAITING)
+    with needs.sessions.begin() as session:
+        renew(session, job.lease)
+        uploads = upload_files(session, job.tenant_id, [stored])
+        release(
+            session,
+            job.lease,
+            indexing_status=DocumentStatus.WAITING,
+            index_version=version,
+            upload_file_id=uploads[stored.sha256, stored.name],
+            name=stored.name,
+            error=None,
+            attempts=0,
+            deaths=0,
+            stopped_at=None,
+        )
+        _note(session, job, sha256=fetched.sha256, changed_at=func.now(), **_said(fetched))
+        # Before the commit: the run that it sends out frees this version's guard.
+        if version != job.version:
+            needs.guard.release(job.document_id, job.version)
+        needs.guard.acquire(job.document_id, version)
+        needs.announce(session, [job.document_id])
+    return Synced.CHANGED
+
+
+def _said(fetched: Fetched) -> dict[str, str | None]:
+    return {
+        "final_url": storable(fetched.url),
+        "etag": fetched.etag,
+        "last_modified": fetched.last_modified,
+        "content_type": fetched.content_type[:255],
+    }
+
+
+def _note(session: Session, job: SourceJob, **values: Any) -> None:
+    session.execute(
+        update(UrlSource)
+        .where(UrlSource.document_id == job.document_id)
+        .values(checked_at=func.now(), **values)
+    )
+
+
+def _fail(job: SourceJob, needs: SyncNeeds, reason: str) -> None:
+    """Say in the row what is wrong; a version that serves goes on serving."""
+    values: dict[str, Any] = {}
+    if job.status is not DocumentStatus.COMPLETED:
+        values = {"indexing_status": DocumentStatus.ERROR, "stopped_at": Ago()}
+    error = reason if job.active_version is None else f"{reason}; the content of before serves on"
+    try:
+        with needs.sessions.begin() as session:
+            release(session, job.lease, error=storable(error), attempts=0, deaths=0, **values)
+            _note(session, job)
+    except Superseded:
+        return
+    needs.progress.publish(job.document_id, status=DocumentStatus.ERROR, error=error)
+
+
+def _hand_back(job: SourceJob, needs: SyncNeeds, reason: Exception) -> None:
+    values: dict[str, Any] = {}
+    if isinstance(reason, ShuttingDown):  # no fault of the document's
+        values = {"attempts": job.lease.attempt - 1}
+    elif job.status is not DocumentStatus.COMPLETED:
+        what = f"attempt {job.lease.attempt} failed and will be repeated: {reason}"
+        values = {"error": storable(what)}
+    try:
+        with needs.sessions.begin() as session:
+            release(session, job.lease, **values)
+    except Superseded as superseded:
+        logger.info("%s", superseded, extra={"action": "sync.superseded"})
+    except SERVER_LOST as lost:
+        # The lease runs out by itself, and the next delivery starts over.
+        logger.warning("not handed back: %s", lost, extra={"action": "sync.not_handed_back"})
