@@ -1,6 +1,7 @@
-"""``rag-worker documents``: pause, resume and cancel."""
+"""``rag-worker documents``: pause, resume, cancel and sync."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from uuid import UUID
 
@@ -15,6 +16,8 @@ from shared.submitting import control
 from worker.cli.application import in_application
 from worker.cli.documents import DEFAULT_NAME, as_one_line, json_option
 from worker.cli.overview import find_dataset
+from worker.cli.printing import printable
+from worker.cli.url_sources import sync_all
 
 #: Documents a transaction.
 _BATCH = 500
@@ -31,9 +34,10 @@ Change = Callable[[Session, Sequence[UUID]], list[UUID]]
 
 @click.group()
 def documents() -> None:
-    """Pause, resume or cancel documents.
+    """Pause, resume, cancel or sync documents.
 
-    A worker that has one of them stops within a batch, and leaves nothing behind.
+    A worker that has one that is paused or cancelled stops within a batch, and leaves
+    nothing behind.
     """
 
 
@@ -98,6 +102,44 @@ def cancel(
     """End documents that are not finished; a version that serves goes on serving."""
     change = partial(control.cancel_documents, redis=current_app.extensions["redis"])
     _change("cancelled", change, _chosen(ids, dataset, tenant), as_json=as_json)
+
+
+@documents.command()
+@ids_argument
+@dataset_option
+@tenant_option
+@json_option
+@in_application
+def sync(
+    context: click.Context,  # noqa: ARG001 - every command in an application gets it
+    ids: tuple[UUID, ...],
+    dataset: str | None,
+    tenant: str,
+    *,
+    as_json: bool,
+) -> None:
+    """Fetch documents of URLs again; only new content is indexed."""
+    asked = sync_all(_of_urls(ids, dataset, tenant))
+    if as_json:
+        click.echo(as_one_line({"documents": [asdict(one) for one in asked]}))
+        return
+    click.echo(f"{sum(one.will_be_fetched for one in asked)} will be fetched")
+    for one in asked:
+        if not one.will_be_fetched:
+            click.echo(f"  {printable(one.url)}: is {one.outcome}")
+
+
+def _of_urls(ids: Sequence[UUID], dataset: str | None, tenant: str) -> list[UUID]:
+    if dataset is None:
+        return _chosen(ids, dataset, tenant)
+    if ids:
+        raise click.UsageError("name documents by their ids, or --dataset: one of the two")
+    with Session(db.engine) as session:
+        query = select(Document.id).where(
+            Document.dataset_id == find_dataset(session, tenant, dataset),
+            Document.data_source == "url",
+        )
+        return list(session.scalars(query.order_by(Document.position)))
 
 
 def _chosen(ids: Sequence[UUID], dataset: str | None, tenant: str) -> list[UUID]:

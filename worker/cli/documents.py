@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import click
+from rich.console import Console
 from sqlalchemy.orm import Session
 
 from shared.models import db
@@ -19,6 +20,7 @@ from worker.cli.json_file import JsonFile
 from worker.cli.overview import dataset_overview, document_overview, find_dataset
 from worker.cli.printing import printable
 from worker.cli.submitting import Manner
+from worker.cli.watching import watch
 
 DEFAULT_NAME = "default"
 
@@ -32,7 +34,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON obj
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("paths", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.option("--url", "urls", multiple=True, help="A URL to fetch and index; once for each.")
 @tenant_option
 @dataset_option
 @click.option(
@@ -67,6 +70,7 @@ def index(
     context: click.Context,
     /,
     paths: tuple[Path, ...],
+    urls: tuple[str, ...],
     tenant: str,
     dataset: str,
     timeout_seconds: float,
@@ -75,11 +79,13 @@ def index(
     as_json: bool,
     **manner: Any,
 ) -> None:
-    """Index files and folders.
+    """Index files, folders and URLs.
 
     What is indexed already and unchanged costs nothing. In a folder, hidden files
     and links to other folders are left out.
     """
+    if not paths and not urls:
+        raise click.UsageError("name files or folders, or give --url")
     report = index_paths(
         paths,
         tenant,
@@ -87,6 +93,7 @@ def index(
         wait=wait,
         timeout_seconds=timeout_seconds,
         manner=Manner(**manner),
+        urls=urls,
     )
     if as_json:
         click.echo(as_one_line(asdict(report)))
@@ -104,6 +111,8 @@ def index(
 @click.argument("document_id", required=False, type=click.UUID)
 @tenant_option
 @dataset_option
+@click.option("--watch", "watches", is_flag=True, help="Follow the dataset until Ctrl-C.")
+@click.option("--until-rest", is_flag=True, help="With --watch: end when no document goes on.")
 @json_option
 @in_application
 def status(
@@ -112,12 +121,22 @@ def status(
     tenant: str,
     dataset: str,
     *,
+    watches: bool,
+    until_rest: bool,
     as_json: bool,
 ) -> None:
     """Show a document, or a dataset's documents.
 
     Of a dataset: how many documents stand where, and why some ended as error.
     """
+    if watches or until_rest:
+        if document_id is not None or as_json or not watches:
+            raise click.UsageError(
+                "--watch shows a dataset, for people: without an id or --json; "
+                "--until-rest goes with it"
+            )
+        _watch(tenant, dataset, until_rest=until_rest)
+        return
     with Session(db.engine) as session:
         if document_id is not None:
             shown = document_overview(session, document_id)
@@ -126,6 +145,10 @@ def status(
     if as_json:
         click.echo(as_one_line(shown))
         return
+    _print_overview(shown)
+
+
+def _print_overview(shown: dict[str, object]) -> None:
     for name, value in shown.items():
         if isinstance(value, dict):
             click.echo(f"{name}: " + ", ".join(f"{count} {kind}" for kind, count in value.items()))
@@ -134,6 +157,12 @@ def status(
                 click.echo(f"  {printable(one['name'])}: {printable(one['reason'] or '')}")
         elif value is not None:
             click.echo(f"{name}: {printable(str(value))}")
+
+
+def _watch(tenant: str, dataset: str, *, until_rest: bool) -> None:
+    with Session(db.engine) as session:
+        dataset_id = find_dataset(session, tenant, dataset)
+    watch(Console(), dataset_id, until_rest=until_rest)
 
 
 def print_failed(report: IndexReport) -> None:

@@ -13,10 +13,12 @@ from shared.models import DocumentStatus
 from shared.models.process_rule import parse_process_rule
 from shared.queueing.publishing import BROKER_ERRORS
 from shared.submitting.dataset import Outcome, Submission
+from shared.submitting.urls import checked_url
 from worker.cli.following import Seen
 from worker.cli.found_files import found_files
 from worker.cli.progress import show_progress
 from worker.cli.submitting import AS_BEFORE, Manner, ensure_place, submit_files
+from worker.cli.url_sources import await_fetched, submit_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,43 +49,53 @@ def index_paths(
     wait: bool,
     timeout_seconds: float,
     manner: Manner = AS_BEFORE,
+    urls: tuple[str, ...] = (),
     check: Callable[[], None] = lambda: None,
 ) -> IndexReport:
-    """Submit the files at the paths and, if asked to, follow them to their end.
+    """Submit the files at the paths, and URLs, and, if asked to, follow them to their end.
 
     ``check`` is called at every look and may raise to end it.
 
     Raises:
-        InvalidRequest: the dataset or the rule is not of this manner.
+        InvalidRequest: the dataset or the rule is not of this manner, or a URL is none.
         ServiceUnavailable: nobody can follow, the broker is away; what is accepted stays so.
     """
     if manner.rule is not None:
         parse_process_rule(manner.rule)  # before a dataset is made for it
+    for url in urls:
+        checked_url(url)  # likewise
     tenant_id, dataset_id = ensure_place(tenant, dataset, manner)
     files = found_files(paths)
     submissions, unreadable = submit_files(tenant_id, dataset_id, files, manner.rule)
     report = IndexReport(dataset_id)
     report.failed += [IndexedFile(name, None, reason) for name, reason in unreadable]
-    work: dict[UUID, Submission] = {}
+    work: dict[UUID, str] = {}
     for one in submissions:
         if one.will_be_indexed:
-            work[one.document_id] = one
+            work[one.document_id] = one.name
         else:
             _sort_in(report, one)
+    fetched: dict[UUID, str] = {}
+    for source in submit_all(dataset_id, urls):
+        if source.will_be_fetched:
+            fetched[source.document_id] = source.url
+        else:
+            refusal = f"is {source.outcome}: see `rag-worker why`"
+            report.failed.append(IndexedFile(source.url, source.document_id, refusal))
+    work |= fetched
     if not wait:
-        report.submitted = [IndexedFile(one.name, one.document_id) for one in work.values()]
+        report.submitted = [IndexedFile(name, one) for one, name in work.items()]
         return report
     if work:
         _require_broker(len(work))
+    await_fetched(list(fetched), timeout_seconds, check)
     ended = {
         one.id: one
         for one in show_progress(Console(stderr=True), list(work), timeout_seconds, check)
     }
-    for document_id, one in work.items():
+    for document_id, name in work.items():
         reason = _reason(ended.get(document_id))
-        (report.failed if reason else report.indexed).append(
-            IndexedFile(one.name, document_id, reason)
-        )
+        (report.failed if reason else report.indexed).append(IndexedFile(name, document_id, reason))
     return report
 
 
@@ -111,5 +123,5 @@ def _reason(seen: Seen | None) -> str | None:
     if seen is None:
         return "not finished in time; it goes on: see status"
     if seen.status is DocumentStatus.COMPLETED:
-        return None
+        return seen.error  # of a URL that is gone, whose content goes on serving
     return seen.error or str(seen.status)

@@ -94,7 +94,7 @@ class Switches:
         rules = self._known()
         if not rules:
             return None
-        ids = frozenset(_ids([message_id, args, kwargs]))
+        ids = ids_of(message_id, args, kwargs)
         found = [rule for rule in rules if rule.matches(task, tenant_of, ids)]
         return min(found, key=lambda rule: rule.action, default=None)
 
@@ -109,6 +109,11 @@ class Switches:
             # Only now: a task that starts meanwhile must not go by the rules of before.
             self._read_at = began
         return self._rules
+
+
+def ids_of(message_id: UUID, args: Sequence[Any], kwargs: Mapping[str, Any]) -> "frozenset[str]":
+    """The ids that a rule can name a message by: its own, and those in its arguments."""
+    return frozenset(_ids([message_id, args, kwargs]))
 
 
 def _ids(value: Any) -> "list[str]":
