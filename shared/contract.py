@@ -59,6 +59,33 @@ MAIL_TASKS = tuple(
         "send_test_mail_task",
     )
 )
+DOCUMENT_INDEXING_UPDATE = TaskContract(
+    "worker.tasks.dataset.document_indexing_update_task",
+    DATASET_QUEUE,
+    ("dataset_id", "document_id"),
+)
+DUPLICATE_DOCUMENT_INDEXING = TaskContract(
+    "worker.tasks.dataset.duplicate_document_indexing_task",
+    DATASET_QUEUE,
+    ("dataset_id", "document_ids"),
+)
+RETRY_DOCUMENT_INDEXING = TaskContract(
+    "worker.tasks.dataset.retry_document_indexing_task",
+    DATASET_QUEUE,
+    ("dataset_id", "document_ids"),
+)
+RECOVER_DOCUMENT_INDEXING = TaskContract(
+    "worker.tasks.dataset.recover_document_indexing_task",
+    DATASET_QUEUE,
+    ("dataset_id", "document_id"),
+)
+ADD_DOCUMENT_TO_INDEX = TaskContract(
+    "worker.tasks.dataset.add_document_to_index_task", DATASET_QUEUE, ("document_id",)
+)
+REMOVE_DOCUMENT_FROM_INDEX = TaskContract(
+    "worker.tasks.dataset.remove_document_from_index_task", DATASET_QUEUE, ("document_id",)
+)
+
 CLEAN_DOCUMENT = TaskContract(
     "worker.tasks.dataset.clean_document_task", DATASET_QUEUE, ("document_id", "dataset_id")
 )
@@ -78,6 +105,12 @@ PROBE = TaskContract("worker.tasks.ops_trace.probe_task", OPS_TRACE_QUEUE, ())
 TASKS: tuple[TaskContract, ...] = (
     DOCUMENT_INDEXING,
     DOCUMENT_SYNC,
+    DOCUMENT_INDEXING_UPDATE,
+    DUPLICATE_DOCUMENT_INDEXING,
+    RETRY_DOCUMENT_INDEXING,
+    RECOVER_DOCUMENT_INDEXING,
+    ADD_DOCUMENT_TO_INDEX,
+    REMOVE_DOCUMENT_FROM_INDEX,
     CLEAN_DOCUMENT,
     BATCH_CLEAN_DOCUMENT,
     CLEAN_DATASET,

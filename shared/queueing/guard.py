@@ -64,6 +64,22 @@ def held(redis: Redis, document_id: UUID) -> bool:
     return False
 
 
+def held_of(redis: Redis, documents: Iterable[UUID]) -> list[UUID]:
+    """Of documents those whose guard someone holds, in one round trip.
+
+    None when Redis does not answer.
+    """
+    wanted = list(documents)
+    if not wanted:
+        return []
+    try:
+        values = redis.mget([key(document_id) for document_id in wanted])
+    except RedisError as error:
+        logger.warning("guards not read: %s", error, extra={"action": "guard.unavailable"})
+        return []
+    return [one for one, value in zip(wanted, values, strict=True) if value is not None]
+
+
 def refresh(redis: Redis, document_id: UUID, version: int, seconds: int) -> None:
     """Prolong the guard of this version, if it is still this version's."""
     _evaluate(redis, _REFRESH, document_id, version, seconds)

@@ -150,7 +150,7 @@ def resume_documents(
     Raises:
         NotFound: one of them does not exist.
     """
-    _require_all(session, ids)
+    require_documents(session, ids)
     resumed = session.execute(_RESUME, {"ids": list(map(str, ids))}).all()
     if redis is not None:
         guard.acquire(redis, [(row.id, row.index_version) for row in resumed], guard_seconds)
@@ -220,7 +220,7 @@ def _take(
     reason: str | None,
     redis: "Redis | None",
 ) -> list[UUID]:
-    _require_all(session, ids)
+    require_documents(session, ids)
     is_paused = status is DocumentStatus.PAUSED
     taken = session.execute(
         text(_TAKE),
@@ -240,7 +240,12 @@ def _take(
     return [row.id for row in taken]
 
 
-def _require_all(session: Session, ids: Sequence[UUID]) -> None:
+def require_documents(session: Session, ids: Sequence[UUID]) -> None:
+    """Check that documents exist.
+
+    Raises:
+        NotFound: one of them does not.
+    """
     found = set(session.scalars(select(Document.id).where(Document.id.in_(ids))))
     missing = [str(one) for one in ids if one not in found]
     if missing:

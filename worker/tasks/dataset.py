@@ -2,17 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
 
 from celery import shared_task
 from sqlalchemy.orm import Session
 
 from shared.contract import (
+    ADD_DOCUMENT_TO_INDEX,
     BATCH_CLEAN_DOCUMENT,
     CLEAN_DATASET,
     CLEAN_DOCUMENT,
     CLEAN_FILES,
     DOCUMENT_INDEXING,
+    DOCUMENT_INDEXING_UPDATE,
     DOCUMENT_SYNC,
+    DUPLICATE_DOCUMENT_INDEXING,
+    RECOVER_DOCUMENT_INDEXING,
+    REMOVE_DOCUMENT_FROM_INDEX,
+    RETRY_DOCUMENT_INDEXING,
 )
 from shared.errors import RagWorkerError
 from shared.queueing.task import FlaskTask
@@ -23,6 +30,16 @@ class DocumentsTask(FlaskTask):
 
     abstract = True
     subject = "document"
+
+    @property
+    def message_id(self) -> UUID:
+        """The id of the message, the same in each of its deliveries."""
+        if self.request.id is None:  # called as a function
+            return uuid4()
+        try:
+            return UUID(self.request.id)
+        except ValueError:
+            return uuid5(NAMESPACE_OID, self.request.id)
 
     def abandon(
         self, reason: RagWorkerError, args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -67,7 +84,95 @@ def document_indexing_task(dataset_id: str, document_ids: list[str]) -> None:
     index_documents(dataset, documents, indexing_needs())
 
 
-@shared_task(name=CLEAN_DOCUMENT.name)
+@shared_task(name=DOCUMENT_INDEXING_UPDATE.name, base=DocumentsTask, bind=True)
+def document_indexing_update_task(self: DocumentsTask, dataset_id: str, document_id: str) -> None:
+    """Index a document that has another file or rule; the old version serves meanwhile."""
+    from worker.services.dataset.messages import parse_ids
+    from worker.services.dataset.restarting import index_again
+    from worker.wiring import indexing_needs
+
+    dataset, documents = parse_ids(dataset_id, [document_id])
+    index_again(dataset, documents, self.message_id, indexing_needs())
+
+
+@shared_task(name=DUPLICATE_DOCUMENT_INDEXING.name, base=DocumentsTask, bind=True)
+def duplicate_document_indexing_task(
+    self: DocumentsTask, dataset_id: str, document_ids: list[str]
+) -> None:
+    """Index documents again that were uploaded once more; the old versions serve meanwhile."""
+    from worker.services.dataset.messages import parse_ids
+    from worker.services.dataset.restarting import index_again
+    from worker.wiring import indexing_needs
+
+    dataset, documents = parse_ids(dataset_id, document_ids)
+    index_again(dataset, documents, self.message_id, indexing_needs())
+
+
+@shared_task(name=RETRY_DOCUMENT_INDEXING.name, base=DocumentsTask, bind=True)
+def retry_document_indexing_task(
+    self: DocumentsTask, dataset_id: str, document_ids: list[str], *_: Any
+) -> None:
+    """Index documents that ended as ``error`` once more; who wants it, as in Dify, is not used."""
+    from worker.services.dataset.messages import parse_ids
+    from worker.services.dataset.restarting import retry_failed
+    from worker.wiring import indexing_needs
+
+    dataset, documents = parse_ids(dataset_id, document_ids)
+    retry_failed(dataset, documents, self.message_id, indexing_needs())
+
+
+@shared_task(name=RECOVER_DOCUMENT_INDEXING.name, base=DocumentsTask, bind=True)
+def recover_document_indexing_task(self: DocumentsTask, dataset_id: str, document_id: str) -> None:
+    """Let a document go on that is paused, or that nobody works on any more."""
+    from worker.services.dataset.messages import parse_ids
+    from worker.services.dataset.restarting import recover_paused
+    from worker.wiring import indexing_needs
+
+    dataset, documents = parse_ids(dataset_id, [document_id])
+    recover_paused(dataset, documents, self.message_id, indexing_needs())
+
+
+@shared_task(name=ADD_DOCUMENT_TO_INDEX.name)
+def add_document_to_index_task(document_id: str) -> None:
+    """Bring along what depends on a document that search may see again, if that is so still."""
+    from worker.services.dataset.availability import follow_flags
+    from worker.services.dataset.messages import parse_id
+    from worker.wiring import indexing_needs
+
+    needs = indexing_needs()
+    follow_flags(parse_id("document_id", document_id), needs.sessions, needs.progress)
+
+
+@shared_task(name=REMOVE_DOCUMENT_FROM_INDEX.name)
+def remove_document_from_index_task(document_id: str) -> None:
+    """Bring along what depends on a document that search may not see, if that is so still."""
+    from worker.services.dataset.availability import follow_flags
+    from worker.services.dataset.messages import parse_id
+    from worker.wiring import indexing_needs
+
+    needs = indexing_needs()
+    follow_flags(parse_id("document_id", document_id), needs.sessions, needs.progress)
+
+
+class RemovalTask(FlaskTask):
+    """A task that deletes what is gone for users already."""
+
+    abstract = True
+
+    def abandon(
+        self,
+        reason: RagWorkerError,  # noqa: ARG002 - the dead letter says it
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> None:
+        """Let the sweeper wait before it sends the same out again."""
+        from worker.services.dataset.removal_sweeping import postpone
+        from worker.wiring import removal_needs
+
+        postpone(removal_needs().sessions, [*args, *kwargs.values()])
+
+
+@shared_task(name=CLEAN_DOCUMENT.name, base=RemovalTask)
 def clean_document_task(document_id: str, dataset_id: str, *_: Any) -> None:
     """Delete a document, if it is still there, and all that belongs to it.
 
@@ -81,7 +186,7 @@ def clean_document_task(document_id: str, dataset_id: str, *_: Any) -> None:
     clean_documents(dataset, documents, removal_needs())
 
 
-@shared_task(name=BATCH_CLEAN_DOCUMENT.name)
+@shared_task(name=BATCH_CLEAN_DOCUMENT.name, base=RemovalTask)
 def batch_clean_document_task(document_ids: list[str], dataset_id: str, *_: Any) -> None:
     """Delete documents of a dataset and all that belongs to them."""
     from worker.services.dataset.messages import parse_ids
@@ -92,7 +197,7 @@ def batch_clean_document_task(document_ids: list[str], dataset_id: str, *_: Any)
     clean_documents(dataset, documents, removal_needs())
 
 
-@shared_task(name=CLEAN_DATASET.name)
+@shared_task(name=CLEAN_DATASET.name, base=RemovalTask)
 def clean_dataset_task(dataset_id: str, *_: Any) -> None:
     """Delete a dataset, its documents and all that belongs to them."""
     from worker.services.dataset.messages import parse_id
@@ -102,7 +207,7 @@ def clean_dataset_task(dataset_id: str, *_: Any) -> None:
     clean_dataset(parse_id("dataset_id", dataset_id), removal_needs())
 
 
-@shared_task(name=CLEAN_FILES.name)
+@shared_task(name=CLEAN_FILES.name, base=RemovalTask)
 def clean_files_task() -> None:
     """Take files that no document has any more out of the storage."""
     from worker.wiring import remove_unused_files

@@ -7,6 +7,8 @@ from uuid import UUID
 
 from shared.errors import InvalidRequest
 
+_IDS = ("dataset_id", "document_ids")
+
 
 def parse_ids(dataset_id: str, document_ids: Sequence[str]) -> tuple[UUID, list[UUID]]:
     """The ids of a message about documents; a document named twice counts once.
@@ -24,10 +26,17 @@ def parse_ids(dataset_id: str, document_ids: Sequence[str]) -> tuple[UUID, list[
 
 
 def parse_message(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[UUID, list[UUID]] | None:
-    """The ids of a message as it was sent; ``None`` when they are no ids."""
+    """The ids of a message as it was sent; ``None`` when they are no ids.
+
+    It may name one document or several, and say more after that.
+    """
+    named = {"document_ids" if name == "document_id" else name: kwargs[name] for name in kwargs}
     try:
-        bound = inspect.signature(parse_ids).bind(*args, **kwargs)
-        return parse_ids(*bound.args, **bound.kwargs)
+        bound = inspect.signature(parse_ids).bind(
+            *args[:2], **{name: named[name] for name in named if name in _IDS}
+        )
+        dataset_id, documents = bound.arguments["dataset_id"], bound.arguments["document_ids"]
+        return parse_ids(dataset_id, [documents] if isinstance(documents, str) else documents)
     except (TypeError, InvalidRequest):
         return None
 

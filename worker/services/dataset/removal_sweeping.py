@@ -28,6 +28,16 @@ _ANNOUNCED = text("""
     UPDATE removals SET message_id = :message_id WHERE id = ANY(CAST(:ids AS uuid[]))
 """)
 
+_POSTPONED_SECONDS = 3600.0
+_POSTPONE = text("""
+    UPDATE removals SET due_at = now() + make_interval(secs => :seconds), message_id = NULL
+    WHERE due_at <= now() AND (
+        document_id = ANY(CAST(:ids AS uuid[]))
+        OR kind = 'dataset' AND dataset_id = ANY(CAST(:ids AS uuid[]))
+        OR :files AND kind IN ('upload_file', 'stored_file')
+    )
+""")
+
 #: What a message is about, and the notes it does away with.
 _Messages = dict[tuple[TaskContract, UUID, UUID | None], list[Any]]
 
@@ -55,6 +65,28 @@ def sweep_removals(sessions: sessionmaker[Session], write: Write) -> int:
             "%s removals had no message: sent out", swept, extra={"action": "sweeper.removals"}
         )
     return swept
+
+
+def postpone(sessions: sessionmaker[Session], arguments: Sequence[Any]) -> None:
+    """Leave alone for a while what a message was about that was given up.
+
+    Args:
+        sessions: makes sessions.
+        arguments: the message's: ids, and lists of ids; none is files.
+    """
+    named = [one if isinstance(one, list) else [one] for one in arguments]
+    ids = [one for several in named for one in several if _is_id(one)]
+    with sessions.begin() as session:
+        values = {"ids": ids, "files": not arguments, "seconds": _POSTPONED_SECONDS}
+        session.execute(_POSTPONE, values)
+
+
+def _is_id(value: Any) -> bool:
+    try:
+        UUID(value)
+    except (ValueError, AttributeError, TypeError):
+        return False
+    return True
 
 
 def _sweep_batch(sessions: sessionmaker[Session], write: Write) -> int:
