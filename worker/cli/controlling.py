@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from shared.models import Document, DocumentStatus, db
 from shared.settings import Settings
 from shared.submitting import control
+from worker.cli import document_life
 from worker.cli.application import in_application
 from worker.cli.documents import DEFAULT_NAME, as_one_line, json_option
 from worker.cli.overview import find_dataset
@@ -34,11 +35,15 @@ Change = Callable[[Session, Sequence[UUID]], list[UUID]]
 
 @click.group()
 def documents() -> None:
-    """Pause, resume, cancel or sync documents.
+    """Pause, resume, cancel, sync, update, disable, archive or delete documents.
 
     A worker that has one that is paused or cancelled stops within a batch, and leaves
     nothing behind.
     """
+
+
+for _command in document_life.COMMANDS:
+    documents.add_command(_command)
 
 
 @documents.command()

@@ -1,13 +1,16 @@
-"""``rag-worker datasets``: how the documents of a dataset are indexed."""
+"""``rag-worker datasets``: what there is, and how its documents are indexed."""
 
 import click
 
+from worker.cli import dataset_life
 from worker.cli.process_rules import rule
 
 
 @click.group()
 def datasets() -> None:
-    """Show or set how a dataset is indexed."""
+    """List or delete datasets, show or set how they are indexed."""
 
 
 datasets.add_command(rule)
+for _command in dataset_life.COMMANDS:
+    datasets.add_command(_command)

@@ -21,8 +21,10 @@ COMMANDS = (
     CommandEntry("status", "worker.cli.documents", "Show a document, or a dataset's documents."),
     CommandEntry("why", "worker.cli.why", "Say why a document is where it is."),
     CommandEntry("search", "worker.cli.searching", "Print the passages that answer QUERY."),
-    CommandEntry("documents", "worker.cli.controlling", "Pause, resume, cancel or sync documents."),
-    CommandEntry("datasets", "worker.cli.datasets", "Show or set how a dataset is indexed."),
+    CommandEntry(
+        "documents", "worker.cli.controlling", "Pause, update, disable, delete … documents."
+    ),
+    CommandEntry("datasets", "worker.cli.datasets", "List, delete or configure datasets."),
     CommandEntry("dead-letters", "worker.cli.dead_letters", "See, replay or discard what failed."),
     CommandEntry("switches", "worker.cli.switches", "Hold or skip tasks in a running system."),
     CommandEntry("health", "worker.cli.health", "Say whether all is well; a probe for containers."),
