@@ -3,13 +3,13 @@
 Who sets ``indexing_status`` by SQL alone would otherwise have a worker write into the
 version that search sees.
 
-Revision: 0009, after 0008
+Revision: 0011, after 0010
 """
 
 from alembic import op
 
-revision = "0009"
-down_revision = "0008"
+revision = "0011"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 
