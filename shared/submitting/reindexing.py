@@ -23,6 +23,7 @@ from shared.errors import DocumentIndexingInProgress, InvalidRequest, NotFound
 from shared.models import Document, DocumentStatus, UploadFile
 from shared.models.document_status import IN_PROGRESS
 from shared.queueing import guard, outbox
+from shared.submitting.control import announce_waiting
 from shared.submitting.files import StoredFile, upload_files
 from shared.submitting.grouping import grouped
 from shared.submitting.process_rules import AnyRule, set_document_rule
@@ -206,16 +207,27 @@ def _announce(
     session: Session, ids: Sequence[UUID], task: TaskContract, celery: Celery | None
 ) -> None:
     query = (
-        select(Document.id, Document.dataset_id, Document.tenant_id, UploadFile.size_bytes)
+        select(
+            Document.id,
+            Document.dataset_id,
+            Document.tenant_id,
+            Document.data_source,
+            UploadFile.size_bytes,
+        )
         .outerjoin(UploadFile, UploadFile.id == Document.upload_file_id)
         .where(Document.id.in_(ids))
         .order_by(Document.dataset_id, Document.position)
     )
-    rows = session.execute(query).all()
-    for (dataset_id, tenant_id), found in groupby(
+    found = session.execute(query).all()
+    # A URL that was never fetched has no file to index: it is fetched first.
+    rows = [row for row in found if row.data_source != "url" or row.size_bytes is not None]
+    unfetched = {row.id for row in found} - {row.id for row in rows}
+    if unfetched:
+        announce_waiting(session, sorted(unfetched, key=str), celery=celery)
+    for (dataset_id, tenant_id), of_dataset in groupby(
         rows, key=lambda row: (row.dataset_id, row.tenant_id)
     ):
-        for group in grouped((row.id, row.size_bytes or 0) for row in found):
+        for group in grouped((row.id, row.size_bytes or 0) for row in of_dataset):
             together = [str(document_id) for document_id in group]
             subject = together[0] if task is DOCUMENT_INDEXING_UPDATE else together
             arguments = [str(dataset_id), subject]

@@ -300,3 +300,19 @@ def test_pausing_the_newest_version_and_deleting_it_race_for_nothing(
         tasks.recover_document_indexing_task(str(dataset_id), str(document))
     with pytest.raises(NotFound):
         change(control.resume_documents, document)
+
+
+def test_a_url_that_was_never_fetched_is_fetched_before_it_is_indexed(
+    session: Session, submit: Submit
+) -> None:
+    (one,) = submit({"page": b""})
+    session.execute(
+        update(Document).values(data_source="url", upload_file_id=None, indexing_status="error")
+    )
+    session.commit()
+
+    change(reindexing.retry_documents, one.document_id)
+
+    (message,) = messages()
+    assert message.task.endswith(".document_indexing_sync_task")
+    assert message.args[1] == str(one.document_id)

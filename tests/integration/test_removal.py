@@ -14,6 +14,7 @@ from shared.errors import ServiceUnavailable
 from shared.models import (
     Base,
     Dataset,
+    db,
 )
 from tests.fixtures.removals import LAMPS, Make, clean_messages, counts, delete_raw, notes, stored
 from worker.services.dataset.removal import (
@@ -149,6 +150,19 @@ def test_a_fault_at_any_stage_leaves_a_note_and_the_next_delivery_ends_it(
     assert counts(gone) == (0, 0, 0)
     assert notes() == ["stored_file"]
     assert stored(tmp_path) == ["removed"]
+
+
+def test_what_another_clean_up_is_at_keeps_the_note(dataset_id: UUID, make: Make) -> None:
+    gone = make()
+    with Session(db.engine) as other:
+        other.execute(text("SELECT 1 FROM document_segments LIMIT 1 FOR UPDATE"))
+        clean_documents(dataset_id, [gone], removal_needs())
+        assert counts(gone) == (0, 1, 0)
+        assert notes() == ["document"]
+
+    clean_documents(dataset_id, [gone], removal_needs())
+    assert counts(gone) == (0, 0, 0)
+    assert notes() == ["stored_file"]
 
 
 def test_content_of_a_document_that_is_not_there_is_refused(
