@@ -37,6 +37,21 @@ DOCUMENT_SYNC = TaskContract(
     "worker.tasks.dataset.document_indexing_sync_task", DATASET_QUEUE, ("dataset_id", "document_id")
 )
 
+#: ``build_id`` may be missing: then the change is begun, if none is under way.
+DEAL_DATASET_VECTOR_INDEX = TaskContract(
+    "worker.tasks.dataset_index.deal_dataset_vector_index_task",
+    DATASET_QUEUE,
+    ("dataset_id", "action", "build_id"),
+)
+BUILD_DATASET_INDEX = TaskContract(
+    "worker.tasks.dataset_index.build_dataset_index_task",
+    DATASET_QUEUE,
+    ("dataset_id", "build_id", "document_ids"),
+)
+CLEAN_DATASET_INDEX = TaskContract(
+    "worker.tasks.dataset_index.clean_dataset_index_task", DATASET_QUEUE, ("dataset_id",)
+)
+
 #: Their arguments by position are Dify's; what waits or comes again carries the delivery's id.
 MAIL_TASKS = tuple(
     TaskContract(f"worker.tasks.mail.{name}", MAIL_QUEUE, ("delivery_id",))
@@ -115,6 +130,9 @@ TASKS: tuple[TaskContract, ...] = (
     BATCH_CLEAN_DOCUMENT,
     CLEAN_DATASET,
     CLEAN_FILES,
+    DEAL_DATASET_VECTOR_INDEX,
+    BUILD_DATASET_INDEX,
+    CLEAN_DATASET_INDEX,
     *MAIL_TASKS,
     SWEEP,
     PROBE,

@@ -34,6 +34,8 @@ from worker.providers.wordllama import WordLlamaEmbedder
 from worker.services.dataset.cached_embedder import CachedEmbedder
 from worker.services.dataset.extracting import Limits
 from worker.services.dataset.files_removal import remove_due_files
+from worker.services.dataset.index_changing import sweep_builds
+from worker.services.dataset.index_needs import IndexNeeds
 from worker.services.dataset.needs import IndexingNeeds
 from worker.services.dataset.removal import RemovalNeeds
 from worker.services.dataset.removal_sweeping import sweep_removals
@@ -101,6 +103,20 @@ def sync_needs() -> SyncNeeds:
     )
 
 
+def index_needs() -> IndexNeeds:
+    """The needs of a change of a dataset's index, in the current application."""
+    settings: Settings = current_app.extensions["settings"]
+    return IndexNeeds(
+        sessions=_sessions(),
+        embedders=embedder,
+        vectors=vector_store(),
+        heartbeat=_heartbeat(),
+        publish=partial(outbox.write, celery=current_app.extensions["celery"]),
+        batch_segments=settings.indexing.indexing_batch_segments,
+        lease_seconds=settings.delivery.delivery_lease_seconds,
+    )
+
+
 def retrieval_needs() -> RetrievalNeeds:
     """A search's needs in the current application."""
     return RetrievalNeeds(sessions=_sessions(), embedders=embedder, vectors=vector_store())
@@ -125,28 +141,12 @@ def vector_store() -> VectorStore:
 
 def _qdrant(settings: VectorSettings) -> VectorStore:
     try:
-        from qdrant_client import QdrantClient
-
-        from worker.stores.qdrant import QdrantVectorStore
+        from worker.stores.qdrant_opening import open_qdrant
     except ImportError as error:
         raise ConfigurationError(
             f"VECTOR_STORE=qdrant: install rag-worker[qdrant] ({error})"
         ) from error
-    if not settings.qdrant_url and not settings.qdrant_path:
-        raise ConfigurationError("VECTOR_STORE=qdrant: set QDRANT_URL")
-    is_local = not settings.qdrant_url
-    if is_local:
-        client = QdrantClient(path=settings.qdrant_path, force_disable_check_same_thread=True)
-    else:
-        client = QdrantClient(
-            settings.qdrant_url,
-            api_key=settings.qdrant_api_key.get_secret_value() or None,
-            timeout=settings.qdrant_timeout_seconds,
-            # It would ask the server at once, and only to warn.
-            check_compatibility=False,
-        )
-    prefix = settings.qdrant_collection_prefix
-    return QdrantVectorStore(client, _sessions(), prefix, is_local=is_local)
+    return open_qdrant(settings, _sessions())
 
 
 def removal_needs() -> RemovalNeeds:
@@ -296,6 +296,7 @@ def sweep() -> None:
     celery = current_app.extensions["celery"]
     seconds = settings.delivery.outbox_redelivery_seconds
     sweep_documents(_sessions(), partial(announce_waiting, celery=celery), seconds)
+    sweep_builds(index_needs(), seconds)
     sweep_mail(mail_needs(), seconds)
     sweep_removals(_sessions(), partial(outbox.write, celery=celery))
     try:

@@ -7,6 +7,7 @@ from shared.models.document import Document
 from shared.models.document_status import DocumentStatus
 from shared.models.document_version import DocumentVersion
 from shared.models.embedding import Embedding
+from shared.models.index_build import DatasetIndexBuild, IndexBuildDocument
 from shared.models.mail import MailDelivery, MailStatus
 from shared.models.outbox import NO_TENANT, DeadLetter, OutboxMessage, TaskSwitch
 from shared.models.removal import Removal
@@ -23,6 +24,7 @@ __all__ = [
     "Base",
     "ChildChunk",
     "Dataset",
+    "DatasetIndexBuild",
     "DatasetProcessRule",
     "DeadLetter",
     "Document",
@@ -30,6 +32,7 @@ __all__ = [
     "DocumentStatus",
     "DocumentVersion",
     "Embedding",
+    "IndexBuildDocument",
     "MailDelivery",
     "MailStatus",
     "OutboxMessage",

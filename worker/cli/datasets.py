@@ -4,6 +4,7 @@ import click
 
 from worker.cli import dataset_life
 from worker.cli.process_rules import rule
+from worker.cli.reindexing import reindex, remove_index
 
 
 @click.group()
@@ -14,3 +15,5 @@ def datasets() -> None:
 datasets.add_command(rule)
 for _command in dataset_life.COMMANDS:
     datasets.add_command(_command)
+datasets.add_command(reindex)
+datasets.add_command(remove_index)

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from shared.errors import NotFound
 from shared.models import Dataset, Document, DocumentStatus, Tenant
+from shared.submitting.dataset_index import BuildProgress, index_builds
 
 _SHOWN_COLUMNS = (
     "id",
@@ -61,16 +62,28 @@ def dataset_overview(session: Session, dataset_id: UUID) -> dict[str, object]:
         .order_by(Document.position)
         .limit(100)
     )
+    builds = index_builds(session, dataset_id)
     documents = Counter({str(row[0]): int(row[1]) for row in counts})
     return {
         "dataset": str(dataset_id),
         "documents": documents.total(),
         "segments": sum(int(row[2]) for row in counts),
         "statuses": dict(sorted(documents.items())),
+        "index_build": build_line(builds[0]) if builds else None,
         "errors": [
             {"document_id": str(row.id), "name": row.name, "reason": row.error} for row in ended
         ],
     }
+
+
+def build_line(build: BuildProgress) -> str:
+    """A change of a dataset's index in one line."""
+    model = (
+        "" if build.action == "remove" else f" {build.embedding_provider}/{build.embedding_model}"
+    )
+    parts = f"{build.completed} of {build.documents} documents"
+    reason = f": {build.error}" if build.error else ""
+    return f"{build.action}{model} {build.status}, {parts}{reason}"
 
 
 def find_dataset(session: Session, tenant: str, dataset: str) -> UUID:

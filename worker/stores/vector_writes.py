@@ -34,6 +34,10 @@ _UNUSED = text("""
           SELECT 1 FROM documents AS holder
           WHERE holder.id = w.holder_id AND holder.lease_token = w.token
             AND holder.lease_expires_at IS NOT NULL
+          UNION ALL
+          SELECT 1 FROM index_build_documents AS holder
+          WHERE holder.id = w.holder_id AND holder.lease_token = w.token
+            AND holder.lease_expires_at IS NOT NULL
       ))
     ORDER BY w.swept_at NULLS FIRST, w.id
     LIMIT :limit

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from shared.contract import TASKS
 from shared.errors import InvalidRequest
 
 _IDS = ("dataset_id", "document_ids")
@@ -53,6 +54,26 @@ def parse_one_message(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[U
 def _parse_one(dataset_id: str, document_id: str) -> tuple[UUID, UUID]:
     dataset, (document,) = parse_ids(dataset_id, [document_id])
     return dataset, document
+
+
+def build_of(task: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> UUID | None:
+    """The build that a message about a dataset's index names."""
+    names = next(contract.ids for contract in TASKS if contract.name == task)
+    value = {**dict(zip(names, args, strict=False)), **kwargs}.get("build_id")
+    try:
+        return None if value is None else parse_id("build_id", value)
+    except InvalidRequest:
+        return None
+
+
+def build_documents_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[UUID]:
+    """The documents that a message about parts of a build names."""
+    names = ("dataset_id", "build_id", "document_ids")
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    try:
+        return parse_ids(given.get("dataset_id", ""), given.get("document_ids", []))[1]
+    except (InvalidRequest, TypeError):
+        return []
 
 
 def parse_id(what: str, value: str) -> UUID:
