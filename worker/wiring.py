@@ -23,12 +23,13 @@ from shared.submitting.mail import MailRules
 from worker.delivery.heartbeat import Heartbeat
 from worker.delivery.sweeper import sweep_messages
 from worker.providers.confined_parser import ConfinedParser
-from worker.providers.embedder import Embedder
+from worker.providers.embedder import Embedder, PartwiseEmbedder
 from worker.providers.http_fetcher import fetcher_of
 from worker.providers.mail_http import MailService, ResendMailer, SendGridMailer
 from worker.providers.mailer import Mailer
 from worker.providers.openai_compatible import OpenAICompatibleEmbedder
 from worker.providers.pacing import Rate, Unlimited
+from worker.providers.sentence_transformers import SentenceTransformersEmbedder
 from worker.providers.smtp import SmtpMailer, SmtpServer
 from worker.providers.wordllama import WordLlamaEmbedder
 from worker.services.dataset.cached_embedder import CachedEmbedder
@@ -56,7 +57,7 @@ from worker.stores.vectors import VectorStore
 
 LOCAL_EMBEDDERS = {"wordllama": WordLlamaEmbedder}
 #: Their vectors cost more than a look-up: the cache stands in front of each.
-COSTLY_EMBEDDERS = ("openai_compatible",)
+COSTLY_EMBEDDERS = ("openai_compatible", "sentence_transformers")
 
 
 def indexing_needs() -> IndexingNeeds:
@@ -181,7 +182,7 @@ def embedder(provider: str, model: str) -> Embedder:
         raise ConfigurationError(f"there is no embedding provider {provider!r}, only: {known}")
     loaded: dict[tuple[str, str], Embedder] = current_app.extensions.setdefault("embedders", {})
     if (provider, model) not in loaded:
-        made = CachedEmbedder(_remote_embedder(model), EmbeddingCache(_sessions()))
+        made = CachedEmbedder(_costly_embedder(provider, model), embedding_cache())
         loaded.setdefault((provider, model), made)
     return loaded[provider, model]
 
@@ -196,8 +197,10 @@ def _local_embedder(provider: str, model: str) -> Embedder:
     return LOCAL_EMBEDDERS[provider](model)
 
 
-def _remote_embedder(model: str) -> OpenAICompatibleEmbedder:
+def _costly_embedder(provider: str, model: str) -> PartwiseEmbedder:
     settings: EmbeddingSettings = current_app.extensions["settings"].embedding
+    if provider == "sentence_transformers":
+        return SentenceTransformersEmbedder(model, settings.embedding_max_batch_texts)
     requests = settings.embedding_requests_per_minute
     tokens = settings.embedding_tokens_per_minute
     rate: Rate = Unlimited()

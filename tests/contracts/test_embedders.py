@@ -1,17 +1,21 @@
 """What every embedder keeps, whoever makes the vectors."""
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 from pydantic import SecretStr
 
+from shared.errors import ConfigurationError
 from shared.settings.embedding import EmbeddingSettings
 from tests.fixtures.embedding_server import KEY, EmbeddingServer
 from worker.providers.embedder import Embedder
 from worker.providers.openai_compatible import OpenAICompatibleEmbedder
 from worker.providers.pacing import Unlimited
+from worker.providers.sentence_transformers import SentenceTransformersEmbedder
 from worker.providers.wordllama import WordLlamaEmbedder
 
 TEXTS = [
@@ -25,12 +29,25 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(params=["wordllama", "http", "http_base64"])
+def sentence_transformers_model() -> Embedder:
+    name = os.environ.get("RAG_WORKER_TEST_SENTENCE_TRANSFORMERS")
+    if find_spec("sentence_transformers") is None or name is None:
+        pytest.skip(
+            "needs the extra sentence-transformers, and a model of it (longest text at least "
+            "5,000 characters) named by RAG_WORKER_TEST_SENTENCE_TRANSFORMERS"
+        )
+    return SentenceTransformersEmbedder(name, batch_texts=2)
+
+
+@pytest.fixture(params=["wordllama", "http", "http_base64", "sentence_transformers"])
 def embedder(
     request: pytest.FixtureRequest, embedding_server: EmbeddingServer
 ) -> Iterator[Embedder]:
     if request.param == "wordllama":
         yield WordLlamaEmbedder("l2_supercat_256")
+        return
+    if request.param == "sentence_transformers":
+        yield sentence_transformers_model()
         return
     settings = EmbeddingSettings(
         embedding_base_url=embedding_server.url,
@@ -91,5 +108,15 @@ def test_many_threads_can_share_one(embedder: Embedder) -> None:
 def test_its_name_says_provider_and_model(embedder: Embedder) -> None:
     provider, _, model = embedder.model.partition("/")
 
-    assert provider in {"wordllama", "openai_compatible"}
+    assert provider in {"wordllama", "openai_compatible", "sentence_transformers"}
     assert model
+
+
+@pytest.mark.skipif(
+    find_spec("sentence_transformers") is not None, reason="the extra is installed here"
+)
+def test_a_missing_extra_is_named() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"pip install 'rag-worker\[sentence-transformers\]'"
+    ):
+        SentenceTransformersEmbedder("all-MiniLM-L6-v2", batch_texts=2)

@@ -55,6 +55,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON obj
     metavar="FILE",
     help="A process rule as JSON, - for standard input: how these files are split from now on.",
 )
+@click.option("--embedding-provider", help="Of a new dataset: wordllama, openai_compatible …")
+@click.option("--embedding-model", help="Of a new dataset: the provider's name of it.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Follow to the end.")
 @click.option(
     "--timeout",

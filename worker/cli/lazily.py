@@ -27,6 +27,9 @@ COMMANDS = (
     CommandEntry("datasets", "worker.cli.datasets", "List, delete or configure datasets."),
     CommandEntry("dead-letters", "worker.cli.dead_letters", "See, replay or discard what failed."),
     CommandEntry("switches", "worker.cli.switches", "Hold or skip tasks in a running system."),
+    CommandEntry(
+        "embedding-cache", "worker.cli.embedding_cache", "Show or purge vectors that were paid for."
+    ),
     CommandEntry("health", "worker.cli.health", "Say whether all is well; a probe for containers."),
     CommandEntry("demo", "worker.cli.demo", "Start the stack, index, ask three questions, stop."),
     CommandEntry("up", "worker.cli.demo", "Keep the whole stack in the foreground until Ctrl-C."),

@@ -9,9 +9,10 @@ from uuid import UUID
 from flask import current_app
 from sqlalchemy.orm import Session
 
-from shared.errors import ServiceUnavailable
-from shared.models import db
+from shared.errors import InvalidRequest, ServiceUnavailable
+from shared.models import Dataset, db
 from shared.settings import Settings
+from shared.settings.embedding import EmbeddingSettings
 from shared.submitting.dataset import (
     Submission,
     ensure_dataset,
@@ -32,11 +33,15 @@ class Manner:
         technique: of a new dataset, ``high_quality`` or ``economy``.
         doc_form: of a new dataset, ``text_model`` and its kin.
         rule: how these files are cleaned and split from now on.
+        embedding_provider: of a new dataset; the setting's, with its model, when unset.
+        embedding_model: likewise.
     """
 
     technique: str | None = None
     doc_form: str | None = None
     rule: dict[str, Any] | None = None
+    embedding_provider: str | None = None
+    embedding_model: str | None = None
 
 
 AS_BEFORE = Manner()
@@ -46,22 +51,44 @@ def ensure_place(tenant: str, dataset: str, manner: Manner = AS_BEFORE) -> tuple
     """The ids of the tenant and the dataset of these names, made when there are none.
 
     Raises:
-        InvalidRequest: the dataset is of another technique or form.
+        InvalidRequest: the dataset is of another technique, form or embedding model; or
+            a provider is named without its model.
     """
     settings: Settings = current_app.extensions["settings"]
-    embedding = settings.embedding
+    provider, model = _embedding(manner, settings.embedding)
     with Session(db.engine) as session, session.begin():
         tenant_id = ensure_tenant(session, tenant)
         dataset_id = ensure_dataset(
             session,
             tenant_id,
             dataset,
-            embedding.embedding_provider,
-            embedding.embedding_model,
+            provider,
+            model,
             technique=manner.technique,
             doc_form=manner.doc_form,
         )
+        _require_embedding(session.get_one(Dataset, dataset_id), manner)
     return tenant_id, dataset_id
+
+
+def _embedding(manner: Manner, settings: EmbeddingSettings) -> tuple[str, str]:
+    if manner.embedding_provider is None:
+        return settings.embedding_provider, manner.embedding_model or settings.embedding_model
+    if manner.embedding_model is None:
+        raise InvalidRequest(f"{manner.embedding_provider}: name its model as well")
+    return manner.embedding_provider, manner.embedding_model
+
+
+def _require_embedding(dataset: Dataset, manner: Manner) -> None:
+    pairs = (
+        (manner.embedding_provider, dataset.embedding_provider),
+        (manner.embedding_model, dataset.embedding_model),
+    )
+    if any(wanted not in {None, found} for wanted, found in pairs):
+        raise InvalidRequest(
+            f"dataset {dataset.name} is embedded with {dataset.embedding_provider} "
+            f"{dataset.embedding_model}: leave the option out, or take another dataset"
+        )
 
 
 def submit_files(
