@@ -139,7 +139,7 @@ class Composer:
     ) -> tuple[str, str]:
         language = values["language"]
         if kind.name == _INNER:
-            words = _inner(environment, values, escapes=ending == "html")
+            words = _inner(environment, self._html, values)
         else:
             words = {
                 name: _filled(environment, self._words[language][kind.name].get(name), values)
@@ -188,20 +188,22 @@ def _compiled(environment: Any, words: str) -> Any:
     return environment.from_string(words)
 
 
-def _inner(environment: Any, values: dict[str, Any], *, escapes: bool) -> dict[str, Any]:
-    fields = dict(values["substitutions"])
-    subject = environment.from_string(values["subject"]).render(fields)
-    body = environment.from_string(values["body"]).render(fields)
+def _inner(environment: Any, escaping: Any, values: dict[str, Any]) -> dict[str, Any]:
+    fields, body = dict(values["substitutions"]), values["body"]
+
+    def filled(words: str, by: Any) -> Any:
+        return Markup(by.from_string(words).render(fields))  # noqa: S704 - escaped, or text
+
+    subject = filled(values["subject"], environment)
     words: dict[str, Any] = dict.fromkeys(_PARTS) | {"subject": subject, "heading": subject}
-    if escapes:
-        words["subject"] = words["heading"] = Markup(subject)  # noqa: S704 - rendered with escaping
-    if not is_html(values["body"]):
-        lines = [one.strip() for one in body.split("\n\n") if one.strip()]
-        words["lines"] = [Markup(one) if escapes else one for one in lines]  # noqa: S704 - likewise
-    elif escapes:
-        words["body"] = Markup(body)  # noqa: S704 - the caller's own markup, its values escaped
+    if not is_html(body):
+        text = filled(body, environment)
+        words["lines"] = [one.strip() for one in text.split("\n\n") if one.strip()]
+    elif environment is escaping:
+        words["body"] = filled(body, escaping)
     else:
-        words["lines"] = plain_text(body)
+        # Escaped before its tags go: what looks like one in a value is text.
+        words["lines"] = plain_text(filled(body, escaping))
     return words
 
 
