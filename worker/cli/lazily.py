@@ -25,8 +25,6 @@ COMMANDS = (
         "documents", "worker.cli.controlling", "Pause, update, disable, delete … documents."
     ),
     CommandEntry("datasets", "worker.cli.datasets", "List, delete or configure datasets."),
-    CommandEntry("documents", "worker.cli.controlling", "Pause, resume or cancel documents."),
-    CommandEntry("datasets", "worker.cli.datasets", "Show or set how a dataset is indexed."),
     CommandEntry("mail", "worker.cli.mail", "Preview, test, list, show and retry mails."),
     CommandEntry("dead-letters", "worker.cli.dead_letters", "See, replay or discard what failed."),
     CommandEntry("switches", "worker.cli.switches", "Hold or skip tasks in a running system."),
