@@ -96,3 +96,14 @@ def test_the_contract_names_served_queues_and_the_tasks_the_worker_registers() -
     )
     assert done.stdout.split() == sorted(task.name for task in TASKS)
     assert {task.queue for task in TASKS} <= set(QUEUES)
+
+
+def test_every_known_failure_names_a_test_that_exists() -> None:
+    named = re.findall(r"`(tests/[^`:]+)(?:::(\w+))?`", (ROOT / "docs/failures.md").read_text())
+    assert len(named) > 1
+    missing = [
+        f"{path}::{test}"
+        for path, test in named
+        if not (ROOT / path).exists() or (test and f"def {test}(" not in (ROOT / path).read_text())
+    ]
+    assert missing == []

@@ -16,6 +16,8 @@ from worker.cli.overview import find_dataset
 from worker.cli.printing import printable, shortened
 
 _METHODS = ("vector", "keyword", "hybrid")
+#: Of a parent, beside its own text; ``--json`` has them all.
+_SHOWN_CHILDREN = 3
 
 Values = list[str | int | float | bool]
 
@@ -89,7 +91,7 @@ def search(  # noqa: PLR0913 - one argument an option
         click.echo(f"       {shortened(one.content)}")
         if one.answer is not None:
             click.echo(f"       → {shortened(one.answer)}")
-        for child in one.children:
+        for child in one.children[:_SHOWN_CHILDREN]:
             click.echo(f"       · {child.score:.3f}  {shortened(child.content)}")
     if not found:
         click.echo("nothing found")

@@ -42,7 +42,7 @@ from worker.services.mail.waiting_mail import WaitingMail
 logger = logging.getLogger(__name__)
 
 #: A mail whose turn is further away goes back into the outbox.
-_LONGEST_WAIT_SECONDS = 2.0
+_LONGEST_WAIT_SECONDS = 1.0
 #: What the provider confirmed is written down for so long, whatever the database does.
 _RECORDING_SECONDS = 30.0
 _DISABLED = "mail is switched off (MAIL_TYPE is empty): set it, then `rag-worker mail retry`"
