@@ -112,6 +112,28 @@ CLEAN_DATASET = TaskContract(
 )
 CLEAN_FILES = TaskContract("worker.tasks.dataset.clean_files_task", DATASET_QUEUE, ())
 
+_SEGMENT_TASKS = {
+    name: TaskContract(f"worker.tasks.dataset.{name}", DATASET_QUEUE, ids)
+    for name, ids in {
+        "create_segment_to_index_task": ("segment_id",),
+        "update_segment_to_index_task": ("segment_id",),
+        "batch_create_segment_to_index_task": ("import_id",),
+        "enable_segment_to_index_task": ("segment_id",),
+        "enable_segments_to_index_task": ("segment_ids", "dataset_id", "document_id"),
+        "disable_segment_from_index_task": ("segment_id",),
+        "disable_segments_from_index_task": ("segment_ids", "dataset_id", "document_id"),
+        "delete_segment_from_index_task": ("segment_ids", "dataset_id", "document_id"),
+    }.items()
+}
+CREATE_SEGMENT = _SEGMENT_TASKS["create_segment_to_index_task"]
+UPDATE_SEGMENT = _SEGMENT_TASKS["update_segment_to_index_task"]
+IMPORT_SEGMENTS = _SEGMENT_TASKS["batch_create_segment_to_index_task"]
+ENABLE_SEGMENT = _SEGMENT_TASKS["enable_segment_to_index_task"]
+ENABLE_SEGMENTS = _SEGMENT_TASKS["enable_segments_to_index_task"]
+DISABLE_SEGMENT = _SEGMENT_TASKS["disable_segment_from_index_task"]
+DISABLE_SEGMENTS = _SEGMENT_TASKS["disable_segments_from_index_task"]
+DELETE_SEGMENT = _SEGMENT_TASKS["delete_segment_from_index_task"]
+
 SWEEP = TaskContract("worker.tasks.ops_trace.sweep_task", OPS_TRACE_QUEUE, ())
 
 #: Sent to every queue; this one is only where it goes when nobody says.
@@ -133,6 +155,7 @@ TASKS: tuple[TaskContract, ...] = (
     DEAL_DATASET_VECTOR_INDEX,
     BUILD_DATASET_INDEX,
     CLEAN_DATASET_INDEX,
+    *_SEGMENT_TASKS.values(),
     *MAIL_TASKS,
     SWEEP,
     PROBE,

@@ -20,6 +20,7 @@ from shared.settings.vectors import VectorSettings
 from shared.submitting.control import announce_waiting
 from shared.submitting.files import store_file
 from shared.submitting.mail import MailRules
+from shared.submitting.segment_announcing import announce_edits, announce_imports
 from worker.delivery.heartbeat import Heartbeat
 from worker.delivery.sweeper import sweep_messages
 from worker.providers.confined_parser import ConfinedParser
@@ -41,6 +42,7 @@ from worker.services.dataset.needs import IndexingNeeds
 from worker.services.dataset.removal import RemovalNeeds
 from worker.services.dataset.removal_sweeping import sweep_removals
 from worker.services.dataset.retrieval import RetrievalNeeds
+from worker.services.dataset.segment_sweeping import sweep_segments
 from worker.services.dataset.sweeping import sweep_documents
 from worker.services.dataset.syncing import SyncNeeds
 from worker.services.mail.composing import Composer, Look
@@ -302,6 +304,12 @@ def sweep() -> None:
     sweep_builds(index_needs(), seconds)
     sweep_mail(mail_needs(), seconds)
     sweep_removals(_sessions(), partial(outbox.write, celery=celery))
+    sweep_segments(
+        _sessions(),
+        partial(announce_edits, celery=celery),
+        partial(announce_imports, celery=celery),
+        seconds,
+    )
     try:
         with celery.connection_for_write() as connection:
             sweep_messages(db.engine, connection, QUEUES, seconds)

@@ -13,6 +13,7 @@ from shared.models.outbox import NO_TENANT, DeadLetter, OutboxMessage, TaskSwitc
 from shared.models.removal import Removal
 from shared.models.segment import DocumentSegment, SegmentVector
 from shared.models.segment_keyword import SegmentKeywords
+from shared.models.segment_work import SegmentEdit, SegmentImport
 from shared.models.tenant import Account, Tenant, TenantAccountJoin
 from shared.models.url_source import UrlSource
 from shared.models.vector_write import VectorWrite
@@ -37,6 +38,8 @@ __all__ = [
     "MailStatus",
     "OutboxMessage",
     "Removal",
+    "SegmentEdit",
+    "SegmentImport",
     "SegmentKeywords",
     "SegmentVector",
     "TaskSwitch",

@@ -39,6 +39,12 @@ class DocumentSegment(Base):
             "id",
             postgresql_where=text("NOT enabled"),
         ),
+        # The sweeper's question: what waits, and has nobody to come for it?
+        Index(
+            "ix_document_segments_waiting",
+            "created_at",
+            postgresql_where=text("status = 'waiting'"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)

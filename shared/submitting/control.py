@@ -73,9 +73,10 @@ _FORGET = (
     """),
 )
 _RECOUNT = text("""
-    UPDATE documents SET total_segments = counted.number, completed_segments = counted.number
+    UPDATE documents SET total_segments = counted.number, completed_segments = counted.completed
     FROM (
-        SELECT stopped.id, count(segments.id) AS number
+        SELECT stopped.id, count(segments.id) AS number,
+               count(*) FILTER (WHERE segments.status = 'completed') AS completed
         FROM unnest(CAST(:ids AS uuid[])) AS stopped(id)
         LEFT JOIN document_segments AS segments ON segments.document_id = stopped.id
         GROUP BY stopped.id

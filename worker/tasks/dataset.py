@@ -23,6 +23,29 @@ from shared.contract import (
 )
 from shared.errors import RagWorkerError
 from shared.queueing.task import FlaskTask
+from worker.tasks.segments import (
+    batch_create_segment_to_index_task,
+    create_segment_to_index_task,
+    delete_segment_from_index_task,
+    disable_segment_from_index_task,
+    disable_segments_from_index_task,
+    enable_segment_to_index_task,
+    enable_segments_to_index_task,
+    update_segment_to_index_task,
+)
+
+__all__ = [
+    "DocumentsTask",
+    "batch_create_segment_to_index_task",
+    "create_segment_to_index_task",
+    "delete_segment_from_index_task",
+    "disable_segment_from_index_task",
+    "disable_segments_from_index_task",
+    "document_indexing_task",
+    "enable_segment_to_index_task",
+    "enable_segments_to_index_task",
+    "update_segment_to_index_task",
+]
 
 
 class DocumentsTask(FlaskTask):

@@ -12,6 +12,7 @@ from shared.errors import EmptyFile, ParserDied, RateLimited, ShuttingDown, Supe
 from shared.models import Dataset, DocumentSegment, DocumentStatus, DocumentVersion
 from shared.models.document_status import require_transition
 from shared.models.process_rule import DocForm
+from shared.models.segment_work import COMPLETED
 from worker.delivery.lease import Ago, release, renew
 from worker.services.dataset import child_chunks, keywords, segments, vector_batches
 from worker.services.dataset.claiming import Job
@@ -156,7 +157,7 @@ def fail(needs: IndexingNeeds, job: Job, reason: str) -> None:
         with needs.sessions.begin() as session:
             renew(session, job.lease)
             _delete_other_versions(session, needs, job, keep=job.active_version)
-            left = _segments_left(session, job)
+            left, completed = _segments_left(session, job)
             release(
                 session,
                 job.lease,
@@ -165,7 +166,7 @@ def fail(needs: IndexingNeeds, job: Job, reason: str) -> None:
                 attempts=0,
                 deaths=0,
                 stopped_at=Ago(),
-                completed_segments=left,
+                completed_segments=completed,
                 total_segments=left,
             )
     except Superseded:
@@ -256,6 +257,9 @@ def _write(
     return int(batch.vectors.shape[1])
 
 
-def _segments_left(session: Session, job: Job) -> int:
-    counted = select(func.count()).where(DocumentSegment.document_id == job.document_id)
-    return session.scalars(counted).one()
+def _segments_left(session: Session, job: Job) -> tuple[int, int]:
+    """How many there are, and how many of them are completed: edits may be pending."""
+    completed = func.count().filter(DocumentSegment.status == COMPLETED)
+    counted = select(func.count(), completed).where(DocumentSegment.document_id == job.document_id)
+    number, done = session.execute(counted).one()
+    return number, done

@@ -1,6 +1,6 @@
 """Who may index a document now: the claim, and what each refusal means."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -8,7 +8,14 @@ from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
 from shared.errors import AttemptsExhausted, LeaseHeld, SubjectGone
-from shared.models import Dataset, DatasetProcessRule, Document, DocumentStatus, UploadFile
+from shared.models import (
+    Dataset,
+    DatasetProcessRule,
+    Document,
+    DocumentStatus,
+    DocumentVersion,
+    UploadFile,
+)
 from shared.models.dataset import ECONOMY
 from shared.models.document_status import IN_PROGRESS
 from worker.delivery.lease import Ago, Lease, claim
@@ -104,7 +111,7 @@ def claim_document(
     if lease is None:
         _explain_refusal(session, document_id, dataset_id)
         return None
-    job = _job(session, lease)
+    job = _job(session, lease, lease.row_id)
     if job.dataset_id != dataset_id:
         raise SubjectGone(f"dataset {dataset_id} has no document {document_id}")
     return job
@@ -126,6 +133,30 @@ def require_attempts_left(job: Job, max_attempts: int, max_deaths: int) -> None:
             f"given up after {max_attempts} attempts; the last ended so: {last}; "
             "index it again to start over"
         )
+
+
+def job_on_active_version(session: Session, lease: Lease, document_id: UUID) -> Job:
+    """The document as somebody needs it who works on segments of its active version.
+
+    Its rule is the one that version was made by. The document's own lease is not taken.
+
+    Args:
+        session: the caller's.
+        lease: of what is worked on.
+        document_id: a document that exists.
+    """
+    job = _job(session, lease, document_id)
+    rule = session.execute(
+        select(DatasetProcessRule.id, DatasetProcessRule.mode, DatasetProcessRule.rules)
+        .join(DocumentVersion, DocumentVersion.process_rule_id == DatasetProcessRule.id)
+        .where(
+            DocumentVersion.document_id == document_id,
+            DocumentVersion.version == job.active_version,
+        )
+    ).one_or_none()
+    rule_id, mode, rules = rule or (None, None, None)
+    version = job.active_version or 0
+    return replace(job, version=version, rule_id=rule_id, rule_mode=mode, rules=rules)
 
 
 def _explain_refusal(session: Session, document_id: UUID, dataset_id: UUID) -> None:
@@ -174,11 +205,11 @@ _JOB = (
 )
 
 
-def _job(session: Session, lease: Lease) -> Job:
-    row = session.connection().execute(_JOB, {"document_id": lease.row_id}).one()
+def _job(session: Session, lease: Lease, document_id: UUID) -> Job:
+    row = session.connection().execute(_JOB, {"document_id": document_id}).one()
     return Job(
         lease=lease,
-        document_id=lease.row_id,
+        document_id=document_id,
         tenant_id=row.tenant_id,
         dataset_id=row.dataset_id,
         version=row.index_version,

@@ -52,6 +52,10 @@ class Families:
             else:
                 yield from self._cut([section], parents)
 
+    def by_hand(self, text: str) -> Passage:
+        """A parent that a person wrote, with its children; not blank."""
+        return next(self._parent(Block(text), None))
+
     def _cut(self, blocks: Iterable[Block], parents: SplitRule) -> Iterator[Passage]:
         for passage in split(blocks, replace(parents, separator=None), self._count_tokens):
             for piece in self._settled(passage, parents):

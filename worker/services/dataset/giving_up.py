@@ -23,8 +23,11 @@ _END = text("""
     RETURNING id, index_version, active_version
 """)
 _RECOUNT = text("""
-    UPDATE documents SET total_segments = counted.number, completed_segments = counted.number
-    FROM (SELECT count(*) AS number FROM document_segments WHERE document_id = :id) AS counted
+    UPDATE documents SET total_segments = counted.number, completed_segments = counted.completed
+    FROM (
+        SELECT count(*) AS number, count(*) FILTER (WHERE status = 'completed') AS completed
+        FROM document_segments WHERE document_id = :id
+    ) AS counted
     WHERE id = :id
 """)
 _REVIVE = text("""

@@ -70,7 +70,7 @@ def _run(job: Job, needs: IndexingNeeds) -> Totals:
     require_attempts_left(job, needs.max_attempts, needs.max_deaths)
     activation.forget_earlier_attempts(needs, job)
     stages, totals = Stages(), Totals()
-    embedder = _embedder(job, needs)
+    embedder = embedder_of(job, needs)
     reader = FormReader(job, plan_of(job), embedder, stages, needs)
     lookup = activation.lookup(needs, job)
     with needs.files.open(job.storage_key) as file:
@@ -80,7 +80,7 @@ def _run(job: Job, needs: IndexingNeeds) -> Totals:
             runs.checkpoint()
             stages.reach(DocumentStatus.INDEXING)
             embedded = reader.embed(batch, lookup)
-            _require_dimension(job, embedder)
+            require_dimension(job, embedder)
             _require_room(job, needs, totals.texts + activation.count_texts(embedded))
             # The next batch is taken before this one is written: the last one commits with
             # the switch, so that a small document costs one transaction.
@@ -95,16 +95,26 @@ def _run(job: Job, needs: IndexingNeeds) -> Totals:
     return totals
 
 
-def _embedder(job: Job, needs: IndexingNeeds) -> Embedder:
+def embedder_of(job: Job, needs: IndexingNeeds) -> Embedder:
+    """The embedder of a document's dataset.
+
+    Raises:
+        Permanent: its vectors are of another dimension than the dataset's.
+        ConfigurationError: no such provider or model.
+    """
     if not job.has_vectors:
         return NoEmbedder()
     embedder = needs.embedders(job.embedding_provider, job.embedding_model)
-    _require_dimension(job, embedder)
+    require_dimension(job, embedder)
     return embedder
 
 
-def _require_dimension(job: Job, embedder: Embedder) -> None:
-    """Check it before work is begun, and again when a remote model has shown it."""
+def require_dimension(job: Job, embedder: Embedder) -> None:
+    """Check it before work is begun, and again when a remote model has shown it.
+
+    Raises:
+        Permanent: the model makes other vectors than the dataset holds.
+    """
     if not embedder.dimension or job.embedding_dimension in {None, embedder.dimension}:
         return
     raise Permanent(

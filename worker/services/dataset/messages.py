@@ -86,3 +86,22 @@ def parse_id(what: str, value: str) -> UUID:
         return UUID(value)
     except (ValueError, AttributeError, TypeError):
         raise InvalidRequest(f"{what}: {value!r} is not a UUID") from None
+
+
+def parse_some(what: str, values: Sequence[str]) -> list[UUID]:
+    """A list of ids of a message; one named twice counts once.
+
+    Raises:
+        InvalidRequest: one is not a UUID, or it is no list.
+    """
+    if isinstance(values, str):
+        raise InvalidRequest(f"{what} is a list of ids, not one id")
+    return list(dict.fromkeys(parse_id(what, one) for one in values))
+
+
+def first_id(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> UUID | None:
+    """The id that a message as it was sent begins with; ``None`` when it is no id."""
+    try:
+        return parse_id(name, args[0] if args else kwargs[name])
+    except (KeyError, InvalidRequest):
+        return None

@@ -9,8 +9,8 @@ from worker.services.dataset.needs import QuestionWriter
 from worker.services.dataset.splitting import Passage
 
 #: Names of the two columns, in any case.
-_QUESTION_NAMES = frozenset({"question", "questions", "q", "问题", "问", "問題", "問"})
-_ANSWER_NAMES = frozenset({"answer", "answers", "a", "答案", "回答", "答"})
+QUESTION_NAMES = frozenset({"question", "questions", "q", "问题", "问", "問題", "問"})
+ANSWER_NAMES = frozenset({"answer", "answers", "a", "答案", "回答", "答"})
 _SHOWN_ROWS = 10
 #: Passages a writer gets in one call.
 _WRITER_PASSAGES = 8
@@ -112,8 +112,8 @@ def _columns(rows: Iterator[tuple[int, list[str]]], name: str) -> tuple[tuple[in
         raise EmptyFile(f"{name} holds no row: give it rows with a question and an answer")
     number, cells = first
     names = [cell.strip().casefold() for cell in cells]
-    questions = [index for index, one in enumerate(names) if one in _QUESTION_NAMES]
-    answers = [index for index, one in enumerate(names) if one in _ANSWER_NAMES]
+    questions = [index for index, one in enumerate(names) if one in QUESTION_NAMES]
+    answers = [index for index, one in enumerate(names) if one in ANSWER_NAMES]
     if questions and answers:
         return (questions[0], answers[0]), rows
     return (0, 1), _with_first((number, cells), rows)
