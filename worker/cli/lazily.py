@@ -26,6 +26,7 @@ COMMANDS = (
     ),
     CommandEntry("datasets", "worker.cli.datasets", "List, delete or configure datasets."),
     CommandEntry("mail", "worker.cli.mail", "Preview, test, list, show and retry mails."),
+    CommandEntry("segments", "worker.cli.segments", "Make, change, switch off or delete segments."),
     CommandEntry("dead-letters", "worker.cli.dead_letters", "See, replay or discard what failed."),
     CommandEntry("switches", "worker.cli.switches", "Hold or skip tasks in a running system."),
     CommandEntry(

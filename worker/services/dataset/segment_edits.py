@@ -19,7 +19,7 @@ from shared.errors import (
     Superseded,
     UnexpectedFailure,
 )
-from shared.models import DocumentSegment, SegmentEdit
+from shared.models import Document, DocumentSegment, SegmentEdit
 from shared.models.process_rule import DocForm
 from shared.models.segment_work import COMPLETED, ERROR, INDEXING, WAITING
 from shared.queueing.outage import RETRYABLE, SERVER_LOST
@@ -42,9 +42,10 @@ _ADOPT = text("""
     INSERT INTO segment_edits (
         id, tenant_id, dataset_id, document_id, segment_id, version, content, answer, keywords
     )
-    SELECT gen_random_uuid(), tenant_id, dataset_id, document_id, id, version, content, answer,
-           keywords
-    FROM document_segments AS segment WHERE id = :segment_id AND status = 'waiting'
+    SELECT gen_random_uuid(), segment.tenant_id, segment.dataset_id, segment.document_id,
+           segment.id, segment.version, segment.content, segment.answer, segment.keywords
+    FROM document_segments AS segment JOIN documents ON documents.id = segment.document_id
+    WHERE segment.id = :segment_id AND segment.status = 'waiting'
     ON CONFLICT DO NOTHING
 """)
 _GIVE_UP = text("""
@@ -123,8 +124,11 @@ def _claim(session: Session, segment_id: UUID, lease_seconds: float) -> _Work | 
     query = select(SegmentEdit).where(SegmentEdit.segment_id == segment_id)
     edit = session.scalars(query).one_or_none()
     if edit is None:
-        is_there = select(DocumentSegment.id).where(DocumentSegment.id == segment_id)
-        if session.scalar(is_there) is None:
+        # Rows of a deleted document are cleaned up after it.
+        is_there = select(DocumentSegment.id).join(
+            Document, Document.id == DocumentSegment.document_id
+        )
+        if session.scalar(is_there.where(DocumentSegment.id == segment_id)) is None:
             raise SubjectGone(f"there is no segment {segment_id} (any more)")
         return None
     lease = claim(session, SegmentEdit, edit.id, lease_seconds, *_CONDITIONS, status=INDEXING)

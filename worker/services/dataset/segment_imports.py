@@ -210,6 +210,7 @@ def _import_batch(work: _Work, needs: IndexingNeeds, batch: list[_Row]) -> None:
     with needs.sessions.begin() as session:
         served = lock_served(session, job)
         if served is None:
+            renew(session, job.lease)  # lost, when the document was deleted
             raise Permanent(
                 f"the document was indexed again meanwhile: {work.done.imported:,} rows had gone "
                 "into the version before; import the table again"

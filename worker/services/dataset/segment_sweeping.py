@@ -22,9 +22,10 @@ _ADOPT = text("""
     SELECT gen_random_uuid(), segment.tenant_id, segment.dataset_id, segment.document_id,
            segment.id, segment.version, segment.content, segment.answer, segment.keywords,
            segment.created_at
-    FROM document_segments AS segment
+    FROM document_segments AS segment JOIN documents ON documents.id = segment.document_id
     WHERE segment.status = 'waiting'
       AND segment.created_at < now() - make_interval(secs => :grace_seconds)
+      AND segment.version = documents.active_version
       AND NOT EXISTS (SELECT 1 FROM segment_edits WHERE segment_id = segment.id)
     ORDER BY segment.created_at LIMIT :batch
     ON CONFLICT DO NOTHING
