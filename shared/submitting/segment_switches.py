@@ -44,6 +44,17 @@ _DELETE_VECTORS = text("""
     DELETE FROM segment_vectors
     WHERE document_id = :document_id AND id = ANY(CAST(:ids AS uuid[]))
 """)
+# A part that is done is planned again, one that is at work loses its lease and starts over.
+_OUTDATE_BUILDS = text("""
+    UPDATE index_build_documents AS part
+    SET version = NULL,
+        message_id = CASE WHEN part.status = 'waiting' THEN NULL ELSE part.message_id END,
+        lease_token = part.lease_token + 1, lease_expires_at = NULL, lease_owner = NULL
+    FROM dataset_index_builds AS build
+    WHERE build.dataset_id = :dataset_id AND build.status = 'running'
+      AND part.build_id = build.id AND part.document_id = :document_id
+    RETURNING build.generation
+""")
 _DELETE_SEGMENTS = text("""
     WITH gone AS (
         DELETE FROM document_segments
@@ -163,18 +174,32 @@ def remove_vectors(session: Session, document_id: UUID, ids: Sequence[UUID]) -> 
 
     Those in a store outside of the database are no longer found without their rows.
     """
-    query = (
-        select(Dataset.index_generation)
-        .join(Document, Document.dataset_id == Dataset.id)
-        .where(Document.id == document_id)
-    )
-    generation = session.scalar(query) or 0
+    generations = outdate_builds(session, document_id)
     named = [str(one) for one in ids]
     # In an index that is not a dataset's first, vectors have ids of their own.
-    named += [
-        str(uuid5(one, str(number))) for one in ids for number in (generation, generation + 1)
-    ]
+    named += [str(uuid5(one, str(number))) for one in ids for number in generations]
     session.execute(_DELETE_VECTORS, {"document_id": document_id, "ids": named})
+
+
+def outdate_builds(session: Session, document_id: UUID) -> list[int]:
+    """Let an index that is being made read the document's segments again before it serves.
+
+    The dataset is locked first, against the switch to that index, which so knows of it.
+
+    Returns:
+        The numbers of the indexes that hold vectors of the document.
+    """
+    dataset = session.execute(
+        select(Dataset.id, Dataset.index_generation)
+        .join(Document, Document.dataset_id == Dataset.id)
+        .where(Document.id == document_id)
+        .with_for_update(read=True, key_share=True, of=Dataset)
+    ).one_or_none()
+    if dataset is None:
+        return []
+    values = {"document_id": document_id, "dataset_id": dataset.id}
+    built = session.scalars(_OUTDATE_BUILDS, values).all()
+    return [dataset.index_generation, *built]
 
 
 def _switch(

@@ -12,7 +12,7 @@ from shared.models import Document, DocumentSegment
 from shared.models.process_rule import DocForm
 from shared.models.segment_work import COMPLETED
 from shared.submitting.segment_counters import Difference, add_to_counters
-from shared.submitting.segment_switches import remove_vectors
+from shared.submitting.segment_switches import outdate_builds, remove_vectors
 from worker.services.dataset import child_chunks, keywords, segments
 from worker.services.dataset.claiming import Job
 from worker.services.dataset.embedding import (
@@ -224,4 +224,5 @@ def _write_what_finds(
     if not job.has_vectors:
         return
     require_same_index(session, job)
+    outdate_builds(session, job.document_id)
     needs.vectors.upsert(session, vectors_of(job, ids, embedded, children))
