@@ -19,12 +19,13 @@ from shared.errors import InvalidRequest
 from shared.models import Document
 from shared.queueing import outbox
 from shared.submitting.control import require_documents
+from shared.submitting.ids import AnyId, checked_ids
 from shared.submitting.reindexing import require_unguarded
 
 
 def enable_documents(
     session: Session,
-    ids: Sequence[UUID],
+    ids: Sequence[AnyId],
     *,
     celery: Celery | None = None,
     redis: "Redis | None" = None,
@@ -42,7 +43,7 @@ def enable_documents(
 
     Raises:
         NotFound: one of them does not exist.
-        InvalidRequest: one of them is archived.
+        InvalidRequest: one of them is archived, or an id is none.
         DocumentIndexingInProgress: one of them is being indexed.
     """
     _require_none_archived(session, ids)
@@ -51,7 +52,7 @@ def enable_documents(
 
 def disable_documents(
     session: Session,
-    ids: Sequence[UUID],
+    ids: Sequence[AnyId],
     *,
     celery: Celery | None = None,
     redis: "Redis | None" = None,
@@ -63,7 +64,7 @@ def disable_documents(
 
     Raises:
         NotFound: one of them does not exist.
-        InvalidRequest: one of them is archived.
+        InvalidRequest: one of them is archived, or an id is none.
         DocumentIndexingInProgress: one of them is being indexed.
     """
     _require_none_archived(session, ids)
@@ -73,7 +74,7 @@ def disable_documents(
 
 def archive_documents(
     session: Session,
-    ids: Sequence[UUID],
+    ids: Sequence[AnyId],
     *,
     celery: Celery | None = None,
     redis: "Redis | None" = None,
@@ -84,6 +85,7 @@ def archive_documents(
         Those that were not archived until now.
 
     Raises:
+        InvalidRequest: an id is none.
         NotFound: one of them does not exist.
         DocumentIndexingInProgress: one of them is being indexed.
     """
@@ -92,7 +94,7 @@ def archive_documents(
 
 def unarchive_documents(
     session: Session,
-    ids: Sequence[UUID],
+    ids: Sequence[AnyId],
     *,
     celery: Celery | None = None,
     redis: "Redis | None" = None,
@@ -105,14 +107,16 @@ def unarchive_documents(
         Those that were archived until now.
 
     Raises:
+        InvalidRequest: an id is none.
         NotFound: one of them does not exist.
         DocumentIndexingInProgress: one of them is being indexed.
     """
     return _change(session, ids, {"archived": False}, celery=celery, redis=redis)
 
 
-def _require_none_archived(session: Session, ids: Sequence[UUID]) -> None:
-    query = select(Document.id).where(Document.id.in_(ids), Document.archived).limit(1)
+def _require_none_archived(session: Session, ids: Sequence[AnyId]) -> None:
+    wanted = checked_ids("document ids", ids)
+    query = select(Document.id).where(Document.id.in_(wanted), Document.archived).limit(1)
     archived = session.scalar(query)
     if archived is not None:
         raise InvalidRequest(f"document {archived} is archived: unarchive it first")
@@ -120,17 +124,19 @@ def _require_none_archived(session: Session, ids: Sequence[UUID]) -> None:
 
 def _change(
     session: Session,
-    ids: Sequence[UUID],
+    ids: Sequence[AnyId],
     change: dict[str, Any],
     *,
     celery: Celery | None,
     redis: "Redis | None",
 ) -> list[UUID]:
-    require_documents(session, ids)
-    require_unguarded(redis, ids)
+    found = require_documents(session, ids)
+    require_unguarded(redis, found)
     flag = next(iter(change))
     # In order: two of these at once cannot deadlock.
-    locked = select(Document.id).where(Document.id.in_(ids)).order_by(Document.id).with_for_update()
+    locked = (
+        select(Document.id).where(Document.id.in_(found)).order_by(Document.id).with_for_update()
+    )
     changed = session.connection().execute(
         update(Document)
         .where(Document.id.in_(locked), getattr(Document, flag) != change[flag])

@@ -19,6 +19,7 @@ from shared.models import Document, DocumentStatus, UploadFile
 from shared.models.document_status import IN_PROGRESS
 from shared.queueing import guard
 from shared.submitting.announcing import announce, announce_sources
+from shared.submitting.ids import AnyId, checked_ids
 
 _UNFINISHED = tuple(status.value for status in (DocumentStatus.WAITING, *IN_PROGRESS))
 _PAUSED = DocumentStatus.PAUSED.value
@@ -86,7 +87,7 @@ _RECOUNT = text("""
 
 
 def pause_documents(
-    session: Session, ids: Sequence[UUID], *, redis: "Redis | None" = None
+    session: Session, ids: Sequence[AnyId], *, redis: "Redis | None" = None
 ) -> list[UUID]:
     """Hold documents that are not finished, in the caller's transaction.
 
@@ -101,13 +102,14 @@ def pause_documents(
         Those that are paused now; finished ones are left as they are.
 
     Raises:
+        InvalidRequest: an id is none.
         NotFound: one of them does not exist.
     """
     return _take(session, ids, DocumentStatus.PAUSED, None, redis)
 
 
 def cancel_documents(
-    session: Session, ids: Sequence[UUID], *, redis: "Redis | None" = None
+    session: Session, ids: Sequence[AnyId], *, redis: "Redis | None" = None
 ) -> list[UUID]:
     """End documents that are not finished, in the caller's transaction.
 
@@ -123,6 +125,7 @@ def cancel_documents(
         Those that were cancelled; finished ones are left as they are.
 
     Raises:
+        InvalidRequest: an id is none.
         NotFound: one of them does not exist.
     """
     return _take(session, ids, DocumentStatus.ERROR, _CANCELLED, redis)
@@ -130,7 +133,7 @@ def cancel_documents(
 
 def resume_documents(
     session: Session,
-    ids: Sequence[UUID],
+    ids: Sequence[AnyId],
     *,
     celery: Celery | None = None,
     redis: "Redis | None" = None,
@@ -149,10 +152,11 @@ def resume_documents(
         Those that wait for a worker now.
 
     Raises:
+        InvalidRequest: an id is none.
         NotFound: one of them does not exist.
     """
-    require_documents(session, ids)
-    resumed = session.execute(_RESUME, {"ids": list(map(str, ids))}).all()
+    found = require_documents(session, ids)
+    resumed = session.execute(_RESUME, {"ids": list(map(str, found))}).all()
     if redis is not None:
         guard.acquire(redis, [(row.id, row.index_version) for row in resumed], guard_seconds)
     announce_waiting(session, [row.id for row in resumed], celery=celery)
@@ -216,17 +220,17 @@ def _sizes(session: Session, ids: Sequence[UUID]) -> Sequence[Row[UUID, UUID, UU
 
 def _take(
     session: Session,
-    ids: Sequence[UUID],
+    ids: Sequence[AnyId],
     status: DocumentStatus,
     reason: str | None,
     redis: "Redis | None",
 ) -> list[UUID]:
-    require_documents(session, ids)
+    found = require_documents(session, ids)
     is_paused = status is DocumentStatus.PAUSED
     taken = session.execute(
         text(_TAKE),
         {
-            "ids": list(map(str, ids)),
+            "ids": list(map(str, found)),
             "status": status.value,
             "is_paused": is_paused,
             "error": reason,
@@ -241,13 +245,19 @@ def _take(
     return [row.id for row in taken]
 
 
-def require_documents(session: Session, ids: Sequence[UUID]) -> None:
+def require_documents(session: Session, ids: Sequence[AnyId]) -> list[UUID]:
     """Check that documents exist.
 
+    Returns:
+        Their ids, each once.
+
     Raises:
-        NotFound: one of them does not.
+        InvalidRequest: an id is none.
+        NotFound: one of them does not exist.
     """
-    found = set(session.scalars(select(Document.id).where(Document.id.in_(ids))))
-    missing = [str(one) for one in ids if one not in found]
+    wanted = checked_ids("document ids", ids)
+    found = set(session.scalars(select(Document.id).where(Document.id.in_(wanted))))
+    missing = [str(one) for one in wanted if one not in found]
     if missing:
         raise NotFound(f"there is no document {', '.join(missing)}")
+    return wanted

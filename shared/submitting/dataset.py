@@ -15,12 +15,13 @@ from redis import Redis
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from shared.errors import DocumentIndexingInProgress, NotFound
+from shared.errors import DocumentIndexingInProgress, InvalidRequest, NotFound
 from shared.models import Dataset, Document, DocumentStatus, UploadFile
 from shared.queueing import guard
 from shared.submitting.announcing import announce
 from shared.submitting.datasets import ensure_dataset, ensure_tenant
 from shared.submitting.files import StoredFile, storable, upload_files
+from shared.submitting.ids import AnyId, checked_id
 from shared.submitting.process_rules import AnyRule, keep_rule
 
 __all__ = [
@@ -66,7 +67,7 @@ class Submission:
 def submit_document(
     session: Session,
     redis: "Redis",
-    dataset_id: UUID,
+    dataset_id: AnyId,
     key: str,
     file: StoredFile,
     guard_seconds: int = 600,
@@ -78,7 +79,8 @@ def submit_document(
 
     Raises:
         DocumentIndexingInProgress: an earlier version is being indexed.
-        InvalidRequest: the rule says something wrong, or does not go with the dataset's form.
+        InvalidRequest: the rule says something wrong or does not go with the dataset's form,
+            the file is another tenant's, or the id is none.
         NotFound: there is no such dataset.
     """
     (submission,) = submit_documents(
@@ -94,7 +96,7 @@ def submit_document(
 def submit_documents(
     session: Session,
     redis: "Redis",
-    dataset_id: UUID,
+    dataset_id: AnyId,
     files: Sequence[tuple[str, StoredFile]],
     guard_seconds: int = 600,
     *,
@@ -125,10 +127,12 @@ def submit_documents(
         One answer a key, in the order of the keys' first appearance.
 
     Raises:
-        InvalidRequest: the rule says something wrong, or does not go with the dataset's form.
+        InvalidRequest: the rule says something wrong or does not go with the dataset's form,
+            the file is another tenant's, or the id is none.
         NotFound: there is no such dataset.
     """
     wanted = {source_key(key): file for key, file in files}
+    dataset_id = checked_id("dataset_id", dataset_id)
     dataset = _locked(session, dataset_id)
     rule_id = None if rule is None else keep_rule(session, dataset_id, rule)
     uploads = upload_files(session, dataset.tenant_id, list(wanted.values()))
@@ -169,7 +173,13 @@ def submit_documents(
 
 
 def source_key(key: str) -> str:
-    """The key as it is stored: one that PostgreSQL or its index cannot take, by its hash."""
+    """The key as it is stored: one that PostgreSQL or its index cannot take, by its hash.
+
+    Raises:
+        InvalidRequest: it is no text.
+    """
+    if not isinstance(key, str):
+        raise InvalidRequest(f"a source key is text, not {type(key).__name__}")
     raw = key.encode("utf-8", "surrogatepass")
     if len(raw) <= _SOURCE_KEY_BYTES and storable(key) == key:
         return key

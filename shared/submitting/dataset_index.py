@@ -14,6 +14,7 @@ from shared.errors import InvalidRequest, NotFound
 from shared.models import Dataset, DatasetIndexBuild
 from shared.models.dataset import ECONOMY
 from shared.queueing import outbox
+from shared.submitting.ids import AnyId, checked_id
 
 
 class IndexAction(StrEnum):
@@ -45,7 +46,7 @@ _FENCE_OFF = text("""
 
 def change_dataset_index(
     session: Session,
-    dataset_id: UUID,
+    dataset_id: AnyId,
     action: str,
     *,
     embedding_provider: str | None = None,
@@ -71,9 +72,10 @@ def change_dataset_index(
         The build's id: see ``index_builds``.
 
     Raises:
-        InvalidRequest: no such action, or one that makes no sense for this dataset.
+        InvalidRequest: no such action, one that makes no sense for this dataset, or no id.
         NotFound: there is no such dataset.
     """
+    dataset_id = checked_id("dataset_id", dataset_id)
     # The lock orders wishes, and the clean-up that must not take a new one's vectors.
     query = select(Dataset).where(Dataset.id == dataset_id).with_for_update(key_share=True)
     dataset = session.scalars(query.execution_options(populate_existing=True)).one_or_none()

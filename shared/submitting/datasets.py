@@ -6,21 +6,30 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from shared.errors import InvalidRequest
+from shared.errors import InvalidRequest, NotFound
 from shared.models import Dataset, Tenant
 from shared.models.dataset import HIGH_QUALITY, TECHNIQUES
 from shared.models.process_rule import DocForm, parse_doc_form
+from shared.submitting.files import storable
+from shared.submitting.ids import AnyId, checked_id
+
+_NAME_CHARACTERS = 255
 
 
 def ensure_tenant(session: Session, name: str) -> UUID:
-    """The tenant of that name, made when there is none; safe under concurrency."""
+    """The tenant of that name, made when there is none; safe under concurrency.
+
+    Raises:
+        InvalidRequest: the name is empty, too long, or none.
+    """
+    _require_name("tenant", name)
     session.execute(insert(Tenant).values(name=name).on_conflict_do_nothing())
     return session.scalars(select(Tenant.id).where(Tenant.name == name)).one()
 
 
 def ensure_dataset(
     session: Session,
-    tenant_id: UUID,
+    tenant_id: AnyId,
     name: str,
     embedding_provider: str = "wordllama",
     embedding_model: str = "l2_supercat_256",
@@ -42,13 +51,19 @@ def ensure_dataset(
             ``qa_model``; ``None`` takes what is there, and makes ``text_model``.
 
     Raises:
-        InvalidRequest: there is no such technique or form, or the dataset has another one.
+        InvalidRequest: there is no such technique or form, the dataset has another one, or
+            the name is empty, too long, or none.
+        NotFound: there is no such tenant.
     """
+    tenant_id = checked_id("tenant_id", tenant_id)
+    _require_name("dataset", name)
     if technique is not None and technique not in TECHNIQUES:
         raise InvalidRequest(
             f"there is no indexing technique {technique!r}, only: {', '.join(TECHNIQUES)}"
         )
     form = None if doc_form is None else parse_doc_form(doc_form)
+    if session.scalar(select(Tenant.id).where(Tenant.id == tenant_id)) is None:
+        raise NotFound(f"there is no tenant {tenant_id}")
     session.execute(
         insert(Dataset)
         .values(
@@ -77,3 +92,13 @@ def ensure_dataset(
         )
     made: UUID = row.id
     return made
+
+
+def _require_name(what: str, name: str) -> None:
+    if not isinstance(name, str) or not name.strip():
+        raise InvalidRequest(f"a {what} needs a name, not {name!r}")
+    if len(name) > _NAME_CHARACTERS or storable(name) != name:
+        raise InvalidRequest(
+            f"the name of a {what} has at most {_NAME_CHARACTERS} characters, "
+            "and none that no text has (NUL or half of a pair)"
+        )

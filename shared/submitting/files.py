@@ -2,6 +2,7 @@
 
 import hashlib
 import mimetypes
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -12,10 +13,13 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from shared.errors import InvalidRequest
 from shared.models import UploadFile
 
 _PIECE_BYTES = 1 << 20
 _NAME_CHARACTERS = 512
+#: The tenant in a key that ``store_file`` made.
+_OWNER = re.compile("upload_files/([0-9a-f-]{36})/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +75,15 @@ def store_file(
 def upload_files(
     session: Session, tenant_id: UUID, files: Sequence[StoredFile]
 ) -> dict[tuple[str, str], UUID]:
-    """Write the rows that are missing; ids by content hash and name."""
+    """Write the rows that are missing; ids by content hash and name.
+
+    Raises:
+        InvalidRequest: a file lies in another tenant's folder, or is none.
+    """
     if not files:
         return {}
+    for file in files:
+        _require_own(tenant_id, file)
     rows = {
         (file.sha256, file.name): {
             "tenant_id": tenant_id,
@@ -93,6 +103,18 @@ def upload_files(
         session.execute(insert(UploadFile).on_conflict_do_nothing(), ordered)
         found = _locked_ids(session, tenant_id, {file.sha256 for file in files})
     return found
+
+
+def _require_own(tenant_id: UUID, file: StoredFile) -> None:
+    if not isinstance(file, StoredFile):
+        raise InvalidRequest(
+            f"a file is what store_file returned, not {type(file).__name__}: store it first"
+        )
+    owner = _OWNER.match(file.key)
+    if owner is not None and owner[1] != str(tenant_id):
+        raise InvalidRequest(
+            f"{file.name} was stored for another tenant: store it for tenant {tenant_id}"
+        )
 
 
 def _locked_ids(session: Session, tenant_id: UUID, hashes: set[str]) -> dict[tuple[str, str], UUID]:

@@ -26,6 +26,7 @@ from shared.queueing import guard, outbox
 from shared.submitting.control import announce_waiting
 from shared.submitting.files import StoredFile, upload_files
 from shared.submitting.grouping import grouped
+from shared.submitting.ids import AnyId, checked_id, checked_ids
 from shared.submitting.process_rules import AnyRule, set_document_rule
 from shared.submitting.restarting import restart
 
@@ -37,7 +38,7 @@ _ANNOUNCED = text("""
 
 def retry_documents(
     session: Session,
-    ids: Sequence[UUID],
+    ids: Sequence[AnyId],
     *,
     celery: Celery | None = None,
     redis: "Redis | None" = None,
@@ -57,7 +58,7 @@ def retry_documents(
 
     Raises:
         NotFound: one of them does not exist.
-        InvalidRequest: one of them has not failed.
+        InvalidRequest: one of them has not failed, or an id is none.
         DocumentIndexingInProgress: one of them is being indexed.
     """
     rows = _resting(session, ids)
@@ -72,7 +73,7 @@ def retry_documents(
 
 def duplicate_documents(
     session: Session,
-    ids: Sequence[UUID],
+    ids: Sequence[AnyId],
     *,
     celery: Celery | None = None,
     redis: "Redis | None" = None,
@@ -88,7 +89,7 @@ def duplicate_documents(
 
     Raises:
         NotFound: one of them does not exist.
-        InvalidRequest: one of them is paused.
+        InvalidRequest: one of them is paused, or an id is none.
         DocumentIndexingInProgress: one of them waits for a worker, or is being indexed.
     """
     rows = _resting(session, ids)
@@ -97,7 +98,7 @@ def duplicate_documents(
 
 def update_document(
     session: Session,
-    document_id: UUID,
+    document_id: AnyId,
     *,
     file: StoredFile | None = None,
     rule: AnyRule | None = None,
@@ -122,13 +123,14 @@ def update_document(
     Raises:
         NotFound: it does not exist.
         InvalidRequest: there is neither a file nor a rule, the rule says something wrong
-            or does not go with the dataset's form, or the document is paused.
+            or does not go with the dataset's form, the document is paused, or its id is none.
         DocumentIndexingInProgress: it waits for a worker, or is being indexed.
     """
     if file is None and rule is None:
         raise InvalidRequest(
             "nothing is new: give a file, a rule or both; to index it again as it is, duplicate it"
         )
+    document_id = checked_id("document_id", document_id)
     (row,) = _resting(session, [document_id])
     if rule is not None:
         set_document_rule(session, document_id, rule)
@@ -158,16 +160,17 @@ def require_unguarded(redis: "Redis | None", ids: Sequence[UUID]) -> None:
         )
 
 
-def _resting(session: Session, ids: Sequence[UUID]) -> list[Row[UUID, UUID, DocumentStatus, int]]:
+def _resting(session: Session, ids: Sequence[AnyId]) -> list[Row[UUID, UUID, DocumentStatus, int]]:
     """The documents, locked; all of them have ended."""
+    wanted = checked_ids("document ids", ids)
     query = (
         select(Document.id, Document.tenant_id, Document.indexing_status, Document.index_version)
-        .where(Document.id.in_(ids))
+        .where(Document.id.in_(wanted))
         .order_by(Document.id)
         .with_for_update()
     )
     rows = list(session.execute(query))
-    missing = set(ids) - {row.id for row in rows}
+    missing = set(wanted) - {row.id for row in rows}
     if missing:
         raise NotFound(f"there is no document {', '.join(map(str, sorted(missing, key=str)))}")
     for row in rows:

@@ -18,6 +18,7 @@ from shared.contract import BATCH_CLEAN_DOCUMENT, CLEAN_DATASET, CLEAN_DOCUMENT
 from shared.errors import NotFound
 from shared.queueing import guard, outbox
 from shared.submitting.control import require_documents
+from shared.submitting.ids import AnyId, checked_id
 
 #: Documents a message.
 _TOGETHER = 500
@@ -49,7 +50,7 @@ _NOTED_ALL = text("""
 
 def delete_documents(
     session: Session,
-    ids: Sequence[UUID],
+    ids: Sequence[AnyId],
     *,
     celery: Celery | None = None,
     redis: "Redis | None" = None,
@@ -66,18 +67,18 @@ def delete_documents(
         Those that were deleted.
 
     Raises:
+        InvalidRequest: an id is none.
         NotFound: one of them does not exist; nothing is deleted.
     """
-    require_documents(session, ids)
-    deleted = session.execute(_DELETE, {"ids": list(map(str, ids))}).all()
+    found = require_documents(session, ids)
+    deleted = session.execute(_DELETE, {"ids": list(map(str, found))}).all()
     rows = sorted(deleted, key=lambda row: (str(row.dataset_id), str(row.id)))
-    for (dataset_id, tenant_id), found in groupby(
+    for (dataset_id, tenant_id), together in groupby(
         rows, key=lambda row: (row.dataset_id, row.tenant_id)
     ):
-        gone = [str(row.id) for row in found]
+        gone = [str(row.id) for row in together]
         for start in range(0, len(gone), _TOGETHER):
-            together = gone[start : start + _TOGETHER]
-            _send(session, dataset_id, tenant_id, together, celery)
+            _send(session, dataset_id, tenant_id, gone[start : start + _TOGETHER], celery)
     if redis is not None:
         guard.release_all(redis, [(row.id, row.index_version) for row in deleted])
     return [row.id for row in deleted]
@@ -85,7 +86,7 @@ def delete_documents(
 
 def delete_dataset(
     session: Session,
-    dataset_id: UUID,
+    dataset_id: AnyId,
     *,
     celery: Celery | None = None,
     redis: "Redis | None" = None,
@@ -104,8 +105,10 @@ def delete_dataset(
         The id of the message, and of the task, that deletes what they hold.
 
     Raises:
+        InvalidRequest: the id is none.
         NotFound: there is no such dataset.
     """
+    dataset_id = checked_id("dataset_id", dataset_id)
     # The lock orders it with submissions: none puts a document in behind it.
     tenant_id = session.scalar(_LOCK_DATASET, {"dataset_id": dataset_id})
     if tenant_id is None:

@@ -17,6 +17,7 @@ from shared.queueing import guard
 from shared.submitting.announcing import announce_sources
 from shared.submitting.dataset import source_key
 from shared.submitting.files import storable
+from shared.submitting.ids import AnyId, checked_id, checked_ids
 
 _URL_CHARACTERS = 4096
 _NAME_CHARACTERS = 512
@@ -49,7 +50,7 @@ class UrlSubmission:
 def submit_urls(
     session: Session,
     redis: "Redis",
-    dataset_id: UUID,
+    dataset_id: AnyId,
     urls: Sequence[str],
     guard_seconds: int = 600,
     *,
@@ -77,12 +78,12 @@ def submit_urls(
     wanted = {source_key(url): url for url in map(checked_url, urls)}
     dataset = _locked(session, dataset_id)
     query = select(Document).where(
-        Document.dataset_id == dataset_id, Document.source_key.in_(list(wanted))
+        Document.dataset_id == dataset.id, Document.source_key.in_(list(wanted))
     )
     known = {one.source_key: one for one in session.scalars(query.with_for_update())}
     _require_urls(known.values())
     position = session.scalar(
-        select(func.max(Document.position)).where(Document.dataset_id == dataset_id)
+        select(func.max(Document.position)).where(Document.dataset_id == dataset.id)
     )
     new = [key for key in wanted if key not in known]
     for place, key in enumerate(new, start=(position or 0) + 1):
@@ -97,8 +98,8 @@ def submit_urls(
 def sync_documents(
     session: Session,
     redis: "Redis",
-    dataset_id: UUID,
-    document_ids: Sequence[UUID],
+    dataset_id: AnyId,
+    document_ids: Sequence[AnyId],
     guard_seconds: int = 600,
     *,
     celery: Celery | None = None,
@@ -121,22 +122,21 @@ def sync_documents(
 
     Raises:
         NotFound: there is no such dataset, or one of the documents is not in it.
-        InvalidRequest: one of them does not come from a URL.
+        InvalidRequest: one of them does not come from a URL, or an id is none.
     """
     dataset = _locked(session, dataset_id)
+    wanted = checked_ids("document_ids", document_ids)
     query = (
         select(Document, UrlSource.url)
         .outerjoin(UrlSource, UrlSource.document_id == Document.id)
-        .where(Document.dataset_id == dataset_id, Document.id.in_(document_ids))
+        .where(Document.dataset_id == dataset.id, Document.id.in_(wanted))
     )
     found = {row.Document.id: row for row in session.execute(query.with_for_update(of=Document))}
-    missing = [str(one) for one in document_ids if one not in found]
+    missing = [str(one) for one in wanted if one not in found]
     if missing:
         raise NotFound(f"dataset {dataset_id} has no document {', '.join(missing)}")
     _require_urls(row.Document for row in found.values())
-    documents = [
-        (found[one].Document, str(found[one].url), False) for one in dict.fromkeys(document_ids)
-    ]
+    documents = [(found[one].Document, str(found[one].url), False) for one in wanted]
     return _announced(session, redis, dataset, documents, guard_seconds, celery)
 
 
@@ -146,6 +146,8 @@ def checked_url(url: str) -> str:
     Raises:
         UnusableUrl: it is nothing that can be fetched.
     """
+    if not isinstance(url, str):
+        raise UnusableUrl(f"a URL is text, not {type(url).__name__}")
     url = url.strip()
     shown = storable(url)[:200]
     try:
@@ -168,9 +170,10 @@ def checked_url(url: str) -> str:
     return urldefrag(url).url
 
 
-def _locked(session: Session, dataset_id: UUID) -> Dataset:
+def _locked(session: Session, dataset_id: AnyId) -> Dataset:
     # The lock orders submissions to one dataset: positions have no races.
-    query = select(Dataset).where(Dataset.id == dataset_id).with_for_update(key_share=True)
+    wanted = checked_id("dataset_id", dataset_id)
+    query = select(Dataset).where(Dataset.id == wanted).with_for_update(key_share=True)
     dataset = session.scalars(query).one_or_none()
     if dataset is None:
         raise NotFound(f"there is no dataset {dataset_id}")

@@ -18,8 +18,8 @@ HELP = """Index documents, search them, and run the stack.
 
 \b
 Exit codes: 0 done · 1 some documents failed · 2 wrong usage
-3 wrong configuration · 4 no such thing · 5 a service does not answer
-6 a worker is wedged, or missing where there is work
+3 wrong configuration · 4 no such thing, or it cannot be done as things are
+5 a service does not answer · 6 a worker is wedged, or missing where there is work
 130 interrupted
 """
 

@@ -19,6 +19,8 @@ def parse_ids(dataset_id: str, document_ids: Sequence[str]) -> tuple[UUID, list[
     """
     if isinstance(document_ids, str):
         raise InvalidRequest("document_ids is a list of ids, not one id")
+    if not isinstance(document_ids, list | tuple | None):
+        raise InvalidRequest(f"document_ids is a list of ids, not {document_ids!r}")
     if not document_ids:
         raise InvalidRequest("document_ids is empty: name at least one document")
     return parse_id("dataset_id", dataset_id), list(

@@ -1,0 +1,34 @@
+"""Ids as a producer has them: UUIDs, or text that says one, as ids of Dify's rows do."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from shared.errors import InvalidRequest
+
+#: What a producer's call takes for an id.
+AnyId = UUID | str
+
+
+def checked_id(what: str, given: AnyId) -> UUID:
+    """One id; ``what`` is its name.
+
+    Raises:
+        InvalidRequest: it is not a UUID.
+    """
+    if isinstance(given, UUID):
+        return given
+    try:
+        return UUID(given)
+    except (ValueError, AttributeError, TypeError):
+        raise InvalidRequest(f"{what}: {given!r} is not a UUID") from None
+
+
+def checked_ids(what: str, given: Sequence[AnyId]) -> list[UUID]:
+    """Several ids in their order; one that is named twice counts once.
+
+    Raises:
+        InvalidRequest: one is not a UUID, or it is one id and no list.
+    """
+    if isinstance(given, (str, UUID)):
+        raise InvalidRequest(f"{what} is a list of ids, not one id")
+    return list(dict.fromkeys(checked_id(what, one) for one in given))

@@ -1,0 +1,139 @@
+"""What a producer does wrong gets a typed error at once; an id may be text, as Dify's are."""
+
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from flask import Flask
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from shared.errors import InvalidRequest, NotFound, UnusableUrl
+from shared.models import Document, OutboxMessage
+from shared.submitting.availability import (
+    archive_documents,
+    disable_documents,
+    enable_documents,
+    unarchive_documents,
+)
+from shared.submitting.control import cancel_documents, pause_documents, resume_documents
+from shared.submitting.dataset import submit_documents
+from shared.submitting.dataset_index import change_dataset_index
+from shared.submitting.datasets import ensure_dataset, ensure_tenant
+from shared.submitting.files import StoredFile, store_file
+from shared.submitting.process_rules import rule_of_document, set_dataset_rule, set_document_rule
+from shared.submitting.reindexing import duplicate_documents, retry_documents, update_document
+from shared.submitting.removing import delete_dataset, delete_documents
+from shared.submitting.urls import submit_urls, sync_documents
+from tests.fixtures.application import Submit
+
+OF_DOCUMENTS: list[Callable[..., list[UUID]]] = [
+    archive_documents,
+    cancel_documents,
+    delete_documents,
+    disable_documents,
+    duplicate_documents,
+    enable_documents,
+    pause_documents,
+    resume_documents,
+    retry_documents,
+    unarchive_documents,
+]
+RULE = {"mode": "automatic"}
+OF_ONE: list[Callable[[Session, Any], Any]] = [
+    delete_dataset,
+    rule_of_document,
+    lambda session, one: update_document(session, one, rule=RULE),
+    lambda session, one: set_dataset_rule(session, one, RULE),
+    lambda session, one: set_document_rule(session, one, RULE),
+    lambda session, one: change_dataset_index(session, one, "update"),
+    lambda session, one: ensure_dataset(session, one, "manuals"),
+]
+
+
+@pytest.mark.parametrize("call", OF_DOCUMENTS)
+def test_ids_that_are_none_or_unknown_are_refused(
+    session: Session, call: Callable[..., list[UUID]]
+) -> None:
+    wrong: list[Any] = [["a.txt"], [None], [7], "0" * 32, uuid4()]
+    for ids in wrong:
+        with pytest.raises(InvalidRequest, match=r"is not a UUID|is a list of ids"):
+            call(session, ids)
+    with pytest.raises(NotFound):
+        call(session, [str(uuid4())])
+
+
+@pytest.mark.parametrize("call", OF_ONE)
+def test_one_id_that_is_none_or_unknown_is_refused(
+    session: Session, call: Callable[[Session, Any], Any]
+) -> None:
+    for given in ("nope", None):
+        with pytest.raises(InvalidRequest, match="is not a UUID"):
+            call(session, given)
+    with pytest.raises(NotFound):
+        call(session, str(uuid4()))
+
+
+@pytest.mark.parametrize("call", [pause_documents, disable_documents, archive_documents])
+def test_an_id_as_text_is_that_document_once(
+    session: Session, submit: Submit, call: Callable[..., list[UUID]]
+) -> None:
+    (submission,) = submit({"a.txt": b"one"})
+    one = submission.document_id
+    assert call(session, [str(one), one]) == [one]
+
+
+def test_a_document_is_deleted_by_its_id_as_text(session: Session, submit: Submit) -> None:
+    (submission,) = submit({"a.txt": b"one"})
+    assert delete_documents(session, [str(submission.document_id)]) == [submission.document_id]
+    assert session.get(Document, submission.document_id) is None
+
+
+def test_a_file_of_another_tenant_is_refused(session: Session, app: Flask, submit: Submit) -> None:
+    (submission,) = submit({"a.txt": b"one"})
+    document = session.get_one(Document, submission.document_id)
+    session.commit()
+    written = session.scalar(select(func.count()).select_from(OutboxMessage))
+    theirs = store_file(
+        app.extensions["storage"], ensure_tenant(session, "theirs"), "a.txt", BytesIO(b"secret")
+    )
+    with pytest.raises(InvalidRequest, match="another tenant"):
+        submit_documents(session, app.extensions["redis"], document.dataset_id, [("a.txt", theirs)])
+    session.rollback()
+    assert session.scalar(select(func.count()).select_from(OutboxMessage)) == written
+
+
+@pytest.mark.parametrize(
+    ("key", "file"),
+    [
+        (None, StoredFile("a", "upload_files/a", 1, "0" * 64, "text/plain")),
+        ("a", "a.txt"),
+    ],
+)
+def test_what_is_no_file_or_key_is_refused(
+    session: Session, app: Flask, key: Any, file: Any
+) -> None:
+    dataset_id = ensure_dataset(session, ensure_tenant(session, "ours"), "manuals")
+    with pytest.raises(InvalidRequest):
+        submit_documents(session, app.extensions["redis"], dataset_id, [(key, file)])
+
+
+def test_what_is_no_url_is_refused(session: Session, app: Flask) -> None:
+    dataset_id = ensure_dataset(session, ensure_tenant(session, "ours"), "manuals")
+    nothing: Any = None
+    with pytest.raises(UnusableUrl, match="text, not NoneType"):
+        submit_urls(session, app.extensions["redis"], dataset_id, [nothing])
+    with pytest.raises(InvalidRequest, match="is not a UUID"):
+        sync_documents(session, app.extensions["redis"], dataset_id, ["a.html"])
+
+
+def test_a_name_that_no_row_can_have_is_refused(session: Session) -> None:
+    tenant_id = ensure_tenant(session, "ours")
+    names: list[Any] = ["", " ", None, "a\0b", "\ud800", "a" * 256]
+    for name in names:
+        with pytest.raises(InvalidRequest, match="name"):
+            ensure_tenant(session, name)
+        with pytest.raises(InvalidRequest, match="name"):
+            ensure_dataset(session, tenant_id, name)
