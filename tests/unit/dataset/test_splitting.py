@@ -1,5 +1,7 @@
 import itertools
+import random
 import time
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
@@ -153,3 +155,59 @@ def test_a_code_block_at_which_the_markdown_splitter_panics_is_cut_as_text() -> 
     passages = list(split([Block(text, is_markdown=True)], rule, count_bytes))
 
     assert "é" in "".join(one.text for one in passages)
+
+
+def document(lines: int, seed: int) -> list[str]:
+    """Lines of made-up text, in paragraphs, with headings and lists: three or four a passage."""
+    choose = random.Random(seed)
+    made = []
+    for _ in range(lines):
+        words = ("".join(choose.choices("abcdefghij", k=choose.randint(2, 9))) for _ in range(14))
+        made.append(" ".join(words) + choose.choice([".", ".", "", ":"]))
+        if choose.random() < 0.3:
+            made.append(choose.choice(["", "", "", "# Heading", "- item of a list"]))
+    return made
+
+
+def texts_of(lines: list[str], *, is_markdown: bool, block_lines: int = 100_000) -> Counter[str]:
+    blocks = (
+        Block("".join(f"{line}\n" for line in lines[start : start + block_lines]), is_markdown)
+        for start in range(0, len(lines), block_lines)
+    )
+    return Counter(passage.text for passage in split(blocks, SplitRule(100, 10), count_bytes))
+
+
+LINES = document(1_500, seed=1)
+WHOLE = {is_markdown: texts_of(LINES, is_markdown=is_markdown) for is_markdown in (False, True)}
+#: Of about 400: a stretch of the text, and what its neighbours repeat.
+FEW = 40
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.integers(0, len(LINES) - 1),
+    st.sampled_from(["", "x", "# New heading", "a line of several words more.", "红隼岛。" * 9]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_an_edit_of_one_line_changes_few_passages_wherever_it_is(at, new, is_added, is_markdown):
+    edited = [*LINES[:at], new, *LINES[at + (not is_added) :]]
+    changed = texts_of(edited, is_markdown=is_markdown) - WHOLE[is_markdown]
+    assert changed.total() <= FEW
+
+
+@pytest.mark.parametrize("is_markdown", [False, True])
+def test_a_hundredth_edited_all_over_a_document_changes_about_a_hundredth(is_markdown):
+    lines = document(18_000, seed=2)
+    before = texts_of(lines, is_markdown=is_markdown)
+    choose = random.Random(3)
+    for at in choose.sample(range(len(lines)), before.total() // 100):
+        lines[at] += " some words more"
+    assert before.total() > 5_000
+    changed = texts_of(lines, is_markdown=is_markdown) - before
+    assert before.total() * 0.005 < changed.total() < before.total() * 0.03
+
+
+@pytest.mark.parametrize("block_lines", [7, 501])
+def test_passages_do_not_depend_on_where_a_streamed_file_was_cut(block_lines):
+    assert (texts_of(LINES, is_markdown=False, block_lines=block_lines) - WHOLE[False]).total() <= 2

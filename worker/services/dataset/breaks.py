@@ -1,6 +1,7 @@
 """Where a text can be cut with the least harm."""
 
-_MARKS = ("\n\n", "\n", "。", ". ", " ")
+#: In order of preference.
+MARKS = ("\n\n", "\n", "。", ". ", " ")
 
 
 def last_break(text: str, start: int, size: int) -> int:
@@ -10,7 +11,7 @@ def last_break(text: str, start: int, size: int) -> int:
     order of preference; in the middle of a word when there is none.
     """
     end = start + size
-    for mark in _MARKS:
+    for mark in MARKS:
         found = text.rfind(mark, start + size // 2, end)
         if found != -1:
             return found + len(mark)
