@@ -74,9 +74,8 @@ def _stretches(block: Block, before: str, reach: int) -> Iterator[tuple[Block, s
 
 def _anchors(block: Block, reach: int) -> Iterator[int]:
     """The anchors whose reach to either side is within the block, which begins at one."""
-    text, places = block.text, _PLACES
-    if block.is_markdown:
-        places = (_HEADING, *_PLACES)
+    text = block.text
+    places = (_HEADING, *_PLACES) if block.is_markdown else _PLACES
     limit = len(text) - reach - _LOOK_AHEAD
     if limit <= reach:
         return

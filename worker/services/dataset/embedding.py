@@ -80,7 +80,9 @@ def _embedded(
     hashes = [content_hash(passage.text) for passage in passages]
     known = lookup(hashes)
     new = {index: passages[index] for index, digest in enumerate(hashes) if digest not in known}
-    split = _counted_too_long(new, rule, embedder) if embedder.is_costly else {}
+    # Where others are known, one that is too long was split in the run before: its pieces are.
+    is_counted = embedder.is_costly or bool(known)
+    split = _counted_too_long(new, rule, embedder) if is_counted else {}
     new = {index: passage for index, passage in new.items() if index not in split}
     made = dict(zip(new, _made(list(new.values()), embedder), strict=True))
     whole: dict[int, EmbeddedPassage] = {}
