@@ -1,10 +1,11 @@
 """Builds what each service needs; the only module that names concrete parts."""
 
 import os
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
 from flask import current_app
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
 from shared.contract import QUEUES
@@ -328,7 +329,13 @@ def _heartbeat() -> Heartbeat:
 
 
 def _sessions() -> "sessionmaker[Session]":
-    return sessionmaker(db.engine, expire_on_commit=False)
+    return _sessions_of(db.engine)
+
+
+@lru_cache(maxsize=8)
+def _sessions_of(engine: Engine) -> "sessionmaker[Session]":
+    # Each is a class of its own, and all of SQLAlchemy's events are told of it: one an engine.
+    return sessionmaker(engine, expire_on_commit=False)
 
 
 def _limits(indexing: IndexingSettings) -> Limits:

@@ -22,10 +22,10 @@ class DatabaseSettings(SettingsGroup):
     db_port: int = Field(5432, ge=1, le=65535, description="Database port.")
     db_database: str = Field("rag_worker", description="Database name.")
     sqlalchemy_pool_size: int = Field(
-        10, ge=1, description="Connections a process keeps open; opened only as needed."
+        40, ge=1, description="Connections a process keeps open; opened only as needed."
     )
     sqlalchemy_max_overflow: int = Field(
-        30, ge=0, description="Further connections a process opens under load and closes again."
+        0, ge=0, description="Further connections a process opens under load and closes again."
     )
     sqlalchemy_pool_timeout_seconds: float = Field(
         30, gt=0, description="How long work waits for a free connection before it is retried."

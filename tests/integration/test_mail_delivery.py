@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import event, text, update
 from sqlalchemy.orm import Session
 
 from shared.errors import LeaseHeld, RateLimited, RecipientLimitReached, SubjectGone
@@ -191,3 +191,22 @@ class _Thief:
         with Session(db.engine) as session, session.begin():
             session.execute(text("UPDATE mail_deliveries SET lease_token = lease_token + 1"))
         return self._composer.compose(mail)
+
+
+def test_a_mail_costs_three_transactions(
+    start_mail_server: StartMailServer, mails_to: MailsTo
+) -> None:
+    mails = mails_to(start_mail_server())
+    delivery_id = mails.accept()
+    committed: list[object] = []
+
+    def note(connection: object) -> None:
+        committed.append(connection)
+
+    event.listen(db.engine, "commit", note)
+    try:
+        assert mails.deliver(delivery_id) == "sent"
+    finally:
+        event.remove(db.engine, "commit", note)
+
+    assert len(committed) == 3, "claimed and read, about to be handed over, sent"

@@ -1,11 +1,12 @@
 """The kill switch: what runs, what waits and what ends under a rule, in a running system."""
 
+import threading
 import time
 from uuid import UUID, uuid4
 
 import pytest
 from flask import Flask
-from sqlalchemy import func, select, update
+from sqlalchemy import event, func, select, update
 from sqlalchemy.orm import Session
 
 from shared.errors import InvalidRequest, NotFound
@@ -16,7 +17,7 @@ from tests.fixtures.messages import Messages
 from tests.fixtures.waiting import eventually
 from tests.fixtures.worker_process import StartWorker
 from worker.delivery import dead_letters
-from worker.delivery.switches import Action, Rule, release, switch
+from worker.delivery.switches import Action, Rule, Switches, release, switch
 from worker.tasks.dataset import document_indexing_task
 from worker.wiring import sweep
 
@@ -176,3 +177,32 @@ def test_documents_are_held_and_skipped_by_tenant_and_by_id(
     assert {one.indexing_status for one in completed} == {DocumentStatus.COMPLETED}
     assert skipped.indexing_status == DocumentStatus.ERROR
     assert skipped.error == f"skipped: skip id {guilty} (legal hold)"
+
+
+def test_tasks_that_start_at_once_read_the_rules_once(app: Flask) -> None:
+    with app.app_context():
+        rule_id = make(Action.HOLD, task="*")
+        engine = db.engine
+    switches, together = Switches(engine), threading.Barrier(8)
+    statements: list[str] = []
+    found: list[Rule | None] = []
+
+    def note(*details: object) -> None:
+        statements.append(str(details[2]))
+
+    def start() -> None:
+        together.wait()
+        found.append(switches.matching("any", lambda: None, uuid4(), [], {}))
+
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        tasks = [threading.Thread(target=start) for _ in range(8)]
+        for one in tasks:
+            one.start()
+        for one in tasks:
+            one.join()
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+
+    assert [rule.id for rule in found if rule is not None] == [rule_id] * 8
+    assert sum("task_switches" in one for one in statements) == 1

@@ -6,6 +6,7 @@ a second, so a rule works within about that time, without a deploy.
 """
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,8 @@ class Switches:
         self._engine = engine
         self._rules: tuple[Rule, ...] = ()
         self._read_at = -_KNOWN_FOR_SECONDS
+        # A hundred greenlets whose knowledge is old ask once, not a hundred times.
+        self._reading = threading.Lock()
 
     def matching(
         self,
@@ -99,16 +102,25 @@ class Switches:
         return min(found, key=lambda rule: rule.action, default=None)
 
     def _known(self) -> tuple[Rule, ...]:
+        if self._is_known():
+            return self._rules
+        with self._reading:
+            if not self._is_known():
+                self._read()
+            return self._rules
+
+    def _is_known(self) -> bool:
+        return time.monotonic() - self._read_at < _KNOWN_FOR_SECONDS
+
+    def _read(self) -> None:
         began = time.monotonic()
-        if began - self._read_at >= _KNOWN_FOR_SECONDS:
-            try:
-                with Session(self._engine) as session:
-                    self._rules = tuple(rules(session))
-            except SQLAlchemyError as error:
-                logger.warning("rules not read: %s", error, extra={"action": "switch.not_read"})
-            # Only now: a task that starts meanwhile must not go by the rules of before.
-            self._read_at = began
-        return self._rules
+        try:
+            with Session(self._engine) as session:
+                self._rules = tuple(rules(session))
+        except SQLAlchemyError as error:
+            logger.warning("rules not read: %s", error, extra={"action": "switch.not_read"})
+        # Only now: a task that starts meanwhile must not go by the rules of before.
+        self._read_at = began
 
 
 def ids_of(message_id: UUID, args: Sequence[Any], kwargs: Mapping[str, Any]) -> "frozenset[str]":

@@ -1,9 +1,10 @@
 """Who may send a mail now: the claim, what each refusal means, and every write of its owner."""
 
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from shared.errors import AttemptsExhausted, LeaseHeld, SubjectGone
@@ -11,21 +12,29 @@ from shared.models import MailDelivery, MailStatus
 from shared.models.mail import UNFINISHED
 from shared.submitting.mail_kinds import kind_of
 from shared.submitting.sealing import unseal
-from worker.delivery.lease import Lease, claim, renew
+from worker.delivery.lease import Lease, claim, renew, table_of
 from worker.services.mail.needs import MailNeeds
 from worker.services.mail.waiting_mail import WaitingMail
 
 #: Written once, so that the claim's statement is built once.
 _CONDITIONS = (MailDelivery.status.in_([status.value for status in UNFINISHED]),)
+_READ = select(table_of(MailDelivery)).where(table_of(MailDelivery).c.id == bindparam("row_id"))
 _CUT_OFF = "the worker that handed it over died before it knew the answer"
 
 
-def claim_mail(session: Session, delivery_id: UUID, needs: MailNeeds) -> Lease | None:
-    """Claim a delivery, in the caller's transaction.
+@dataclass(frozen=True, slots=True)
+class ClaimedMail:
+    """A delivery in this worker's hands, and its row as the claim found it."""
+
+    lease: Lease
+    row: Any
+
+
+def claim_mail(session: Session, delivery_id: UUID, needs: MailNeeds) -> ClaimedMail | None:
+    """Claim a delivery, in the caller's transaction; after a sender's death it is ``unknown``.
 
     Returns:
-        The lease, or ``None`` when there is nothing to do: it has ended (a message
-        delivered twice or late).
+        ``None`` when there is nothing to do: it has ended (a message delivered twice or late).
 
     Raises:
         SubjectGone: (superseded) the row was deleted.
@@ -34,23 +43,24 @@ def claim_mail(session: Session, delivery_id: UUID, needs: MailNeeds) -> Lease |
     lease = claim(session, MailDelivery, delivery_id, needs.lease_seconds, *_CONDITIONS)
     if lease is None:
         _explain_refusal(session, delivery_id)
-    return lease
+        return None
+    row = session.connection().execute(_READ, {"row_id": delivery_id}).one()
+    if row.status == MailStatus.SENDING:
+        renew(session, lease, status=MailStatus.UNKNOWN, error=_CUT_OFF)
+    return ClaimedMail(lease, row)
 
 
-def read_mail(session: Session, lease: Lease, needs: MailNeeds) -> WaitingMail:
-    """What is to be sent; one whose sender died after the handover becomes ``unknown``.
+def opened(claimed: ClaimedMail, needs: MailNeeds) -> WaitingMail:
+    """What is to be sent.
 
     Raises:
         InvalidRequest: a kind this release does not know.
         ConfigurationError: its secrets were sealed with another key.
     """
-    row = session.execute(
-        select(MailDelivery.__table__).where(MailDelivery.id == lease.row_id)
-    ).one()
+    lease, row = claimed.lease, claimed.row
     status, error = MailStatus(row.status), row.error
     if status is MailStatus.SENDING:
         status, error = MailStatus.UNKNOWN, _CUT_OFF
-        renew(session, lease, status=status, error=error)
     secret = unseal(row.secrets, needs.rules.secret_key) if row.secrets else {}
     return WaitingMail(
         delivery_id=row.id,

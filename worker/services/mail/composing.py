@@ -7,8 +7,9 @@ Jinja2's sandbox, everything a field holds is escaped, and a missing one is an e
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.headerregistry import Address
+from email.headerregistry import Address, HeaderRegistry
 from email.message import EmailMessage
+from email.policy import default as default_policy
 from email.utils import format_datetime, parseaddr
 from functools import cache
 from pathlib import Path
@@ -57,6 +58,23 @@ class Rendered:
     text: str
 
 
+class _Headers(HeaderRegistry):
+    """Python's own makes a class for every header of every mail: a third of composing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._classes: dict[str, type] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        found = self._classes.get(name)
+        if found is None:
+            found = self._classes[name] = super().__getitem__(name)
+        return found
+
+
+_POLICY = default_policy.clone(header_factory=_Headers())
+
+
 class Composer:
     """Makes mails.
 
@@ -88,7 +106,7 @@ class Composer:
             Permanent: the template is broken, or names a field the mail has not got.
         """
         content = self.render(mail.kind, mail.language, mail.fields)
-        message = EmailMessage()
+        message = EmailMessage(_POLICY)
         message["Subject"] = content.subject
         message["From"] = Address(self._name or self._look.brand, addr_spec=self._address)
         message["To"] = Address(addr_spec=mail.recipient)

@@ -27,13 +27,14 @@ from shared.models import MailStatus
 from shared.queueing.outage import RETRYABLE, SERVER_LOST
 from shared.submitting.files import storable
 from worker.delivery import runs
-from worker.delivery.lease import Ago, Lease, release, renew
+from worker.delivery.lease import Ago, release, renew
 from worker.providers.mailer import Mailer, Receipt
 from worker.services.mail.claiming import (
     MOST_COPIES,
+    ClaimedMail,
     claim_mail,
     handed_over_twice,
-    read_mail,
+    opened,
     require_attempts_left,
 )
 from worker.services.mail.needs import MailNeeds
@@ -67,12 +68,12 @@ def deliver_mail(delivery_id: UUID, needs: MailNeeds) -> MailStatus | None:
         AttemptsExhausted: (permanent) likewise.
     """
     with needs.sessions.begin() as session:
-        lease = claim_mail(session, delivery_id, needs)
-    if lease is None:
+        claimed = claim_mail(session, delivery_id, needs)
+    if claimed is None:
         return None
-    attempt = _Attempt(lease, needs)
+    attempt = _Attempt(claimed, needs)
     try:
-        with needs.heartbeat.keep(lease):
+        with needs.heartbeat.keep(claimed.lease):
             return runs.part(attempt.run)
     except Superseded:
         raise
@@ -92,8 +93,9 @@ def deliver_mail(delivery_id: UUID, needs: MailNeeds) -> MailStatus | None:
 
 
 class _Attempt:
-    def __init__(self, lease: Lease, needs: MailNeeds) -> None:
-        self._lease = lease
+    def __init__(self, claimed: ClaimedMail, needs: MailNeeds) -> None:
+        self._claimed = claimed
+        self._lease = claimed.lease
         self._needs = needs
         self._mail: WaitingMail | None = None
         self._mailer: Mailer | None = None
@@ -102,8 +104,7 @@ class _Attempt:
     def run(self) -> MailStatus:
         """Send it."""
         runs.checkpoint()
-        with self._needs.sessions.begin() as session:
-            mail = self._mail = read_mail(session, self._lease, self._needs)
+        mail = self._mail = opened(self._claimed, self._needs)
         require_attempts_left(mail, self._lease, self._needs)
         mailer = self._mailer = self._needs.mailer()
         if mailer is None:
