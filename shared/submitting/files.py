@@ -105,11 +105,20 @@ def upload_files(
     return found
 
 
-def _require_own(tenant_id: UUID, file: StoredFile) -> None:
+def require_stored(file: StoredFile) -> None:
+    """Check that a file is one that ``store_file`` returned.
+
+    Raises:
+        InvalidRequest: it is something else.
+    """
     if not isinstance(file, StoredFile):
         raise InvalidRequest(
             f"a file is what store_file returned, not {type(file).__name__}: store it first"
         )
+
+
+def _require_own(tenant_id: UUID, file: StoredFile) -> None:
+    require_stored(file)
     owner = _OWNER.match(file.key)
     if owner is not None and owner[1] != str(tenant_id):
         raise InvalidRequest(

@@ -1,6 +1,6 @@
 """Ids as a producer has them: UUIDs, or text that says one, as ids of Dify's rows do."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from shared.errors import InvalidRequest
@@ -29,6 +29,8 @@ def checked_ids(what: str, given: Sequence[AnyId]) -> list[UUID]:
     Raises:
         InvalidRequest: one is not a UUID, or it is one id and no list.
     """
-    if isinstance(given, (str, UUID)):
+    if isinstance(given, str | UUID):
         raise InvalidRequest(f"{what} is a list of ids, not one id")
+    if not isinstance(given, Iterable):
+        raise InvalidRequest(f"{what} is a list of ids, not {given!r}")
     return list(dict.fromkeys(checked_id(what, one) for one in given))

@@ -8,34 +8,36 @@ from sqlalchemy.orm import Session
 
 from shared.errors import DocumentIndexingInProgress, InvalidRequest, NotFound
 from shared.models import Document, DocumentSegment, DocumentStatus
+from shared.submitting.ids import AnyId, checked_id, checked_ids
 
 #: Segments that one call names: its transaction holds their documents' locks.
 MAX_SEGMENTS = 1000
 _SETTLED = (DocumentStatus.COMPLETED, DocumentStatus.ERROR)
 
 
-def lock_document(session: Session, document_id: UUID) -> Document:
+def lock_document(session: Session, document_id: AnyId) -> Document:
     """The document, locked until the caller's transaction ends: its counters have no races.
 
     Raises:
+        InvalidRequest: the id is none.
         NotFound: there is none.
     """
-    found = _locked(session, [document_id])
+    found = _locked(session, [checked_id("document_id", document_id)])
     if not found:
         raise NotFound(f"there is no document {document_id}")
     return found[0]
 
 
 def lock_documents_of(
-    session: Session, segment_ids: Sequence[UUID]
+    session: Session, segment_ids: Sequence[AnyId]
 ) -> dict[UUID, tuple[Document, list[UUID]]]:
     """The documents of segments, locked, each with those segments.
 
     Raises:
         NotFound: a segment does not exist.
-        InvalidRequest: there are none, or too many for one call.
+        InvalidRequest: there are none, too many for one call, or an id is none.
     """
-    wanted = list(dict.fromkeys(segment_ids))
+    wanted = checked_ids("segment_ids", segment_ids)
     if not wanted:
         raise InvalidRequest("name at least one segment")
     if len(wanted) > MAX_SEGMENTS:

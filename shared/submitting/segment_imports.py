@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 from shared.errors import InvalidRequest
 from shared.models import SegmentImport
 from shared.models.segment_work import INDEXING, WAITING
-from shared.submitting.files import StoredFile, upload_files
+from shared.submitting.files import StoredFile, require_stored, upload_files
+from shared.submitting.ids import AnyId
 from shared.submitting.segment_announcing import announce_imports
 from shared.submitting.segment_documents import lock_document, require_editable
 
@@ -18,7 +19,7 @@ _ENDINGS = (".csv", ".tsv")
 
 
 def import_segments(
-    session: Session, document_id: UUID, file: StoredFile, *, celery: Celery | None = None
+    session: Session, document_id: AnyId, file: StoredFile, *, celery: Celery | None = None
 ) -> UUID:
     """Add the rows of a table at the end of a document, as segments.
 
@@ -43,6 +44,7 @@ def import_segments(
     """
     document = lock_document(session, document_id)
     version = require_editable(document)
+    require_stored(file)
     if PurePath(file.name).suffix.lower() not in _ENDINGS:
         raise InvalidRequest(
             f"{file.name} is no table: segments are imported from {' or '.join(_ENDINGS)} files"
@@ -52,7 +54,7 @@ def import_segments(
     upload_id = upload_files(session, document.tenant_id, [file])[file.sha256, file.name]
     running = session.scalars(
         select(SegmentImport.id).where(
-            SegmentImport.document_id == document_id,
+            SegmentImport.document_id == document.id,
             SegmentImport.upload_file_id == upload_id,
             SegmentImport.status.in_((WAITING, INDEXING)),
         )

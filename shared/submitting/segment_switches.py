@@ -18,6 +18,7 @@ from shared.contract import (
 from shared.errors import DocumentIndexingInProgress
 from shared.models import Dataset, Document, DocumentSegment
 from shared.queueing import outbox
+from shared.submitting.ids import AnyId
 from shared.submitting.segment_counters import Difference, add_to_counters
 from shared.submitting.segment_documents import (
     lock_documents_of,
@@ -69,7 +70,7 @@ _DELETE_SEGMENTS = text("""
 
 
 def enable_segments(
-    session: Session, segment_ids: Sequence[UUID], *, celery: Celery | None = None
+    session: Session, segment_ids: Sequence[AnyId], *, celery: Celery | None = None
 ) -> list[UUID]:
     """Let search see segments again; what failed to be indexed is tried again.
 
@@ -84,7 +85,8 @@ def enable_segments(
     Raises:
         NotFound: one of them does not exist.
         DocumentIndexingInProgress: a document of theirs is being indexed.
-        InvalidRequest: a document is archived, disabled or paused, or they are too many.
+        InvalidRequest: a document is archived, disabled or paused, they are too many, or an
+            id is none.
     """
     owners = lock_documents_of(session, segment_ids)
     for document, _ in owners.values():
@@ -93,7 +95,7 @@ def enable_segments(
 
 
 def disable_segments(
-    session: Session, segment_ids: Sequence[UUID], *, celery: Celery | None = None
+    session: Session, segment_ids: Sequence[AnyId], *, celery: Celery | None = None
 ) -> list[UUID]:
     """Hide segments from search, at once.
 
@@ -109,7 +111,7 @@ def disable_segments(
         NotFound: one of them does not exist.
         DocumentIndexingInProgress: a document of theirs is being indexed: in the new version
             they would be enabled again.
-        InvalidRequest: a document is paused, or they are too many.
+        InvalidRequest: a document is paused, they are too many, or an id is none.
     """
     owners = lock_documents_of(session, segment_ids)
     for document, _ in owners.values():
@@ -118,7 +120,7 @@ def disable_segments(
 
 
 def delete_segments(
-    session: Session, segment_ids: Sequence[UUID], *, celery: Celery | None = None
+    session: Session, segment_ids: Sequence[AnyId], *, celery: Celery | None = None
 ) -> list[UUID]:
     """Delete segments with all that belongs to them: enabled or not, finished or not.
 
@@ -133,7 +135,7 @@ def delete_segments(
     Raises:
         NotFound: one of them does not exist.
         DocumentIndexingInProgress: one is of the version that is being made at the moment.
-        InvalidRequest: they are too many.
+        InvalidRequest: they are too many, or an id is none.
     """
     owners = lock_documents_of(session, segment_ids)
     deleted: list[UUID] = []

@@ -19,6 +19,7 @@ from shared.models import Document, DocumentSegment, SegmentEdit
 from shared.models.process_rule import DocForm
 from shared.models.segment_work import COMPLETED, WAITING
 from shared.submitting.files import storable
+from shared.submitting.ids import AnyId, checked_id
 from shared.submitting.segment_announcing import announce_edits
 from shared.submitting.segment_counters import Difference, add_to_counters
 from shared.submitting.segment_documents import lock_document, lock_documents_of, require_editable
@@ -42,7 +43,7 @@ _MAX_KEYWORDS = 100
 
 def create_segment(
     session: Session,
-    document_id: UUID,
+    document_id: AnyId,
     content: str,
     answer: str | None = None,
     *,
@@ -97,7 +98,7 @@ def create_segment(
 
 def update_segment(
     session: Session,
-    segment_id: UUID,
+    segment_id: AnyId,
     content: str | None = None,
     answer: str | None = None,
     *,
@@ -124,6 +125,7 @@ def update_segment(
         DocumentIndexingInProgress: its document is being indexed.
         InvalidRequest: as for ``create_segment``, or the segment is of no version that serves.
     """
+    segment_id = checked_id("segment_id", segment_id)
     ((document, _),) = lock_documents_of(session, [segment_id]).values()
     version = require_editable(document)
     segment = session.get_one(DocumentSegment, segment_id, populate_existing=True)
@@ -187,8 +189,8 @@ def write_edit(
 
 
 def _checked(document: Document, content: str, answer: str | None) -> tuple[str, str | None]:
-    content = storable(content).strip()
-    answer = storable(answer).strip() if answer is not None else None
+    content = _text("the content", content)
+    answer = _text("the answer", answer) if answer is not None else None
     if not content:
         raise InvalidRequest("the content is empty: a segment is found by its text")
     if document.doc_form == DocForm.QUESTIONS:
@@ -211,10 +213,16 @@ def _checked(document: Document, content: str, answer: str | None) -> tuple[str,
     return content, answer or None
 
 
+def _text(what: str, given: str) -> str:
+    if not isinstance(given, str):
+        raise InvalidRequest(f"{what} is text, not {type(given).__name__}")
+    return storable(given).strip()
+
+
 def _keywords(keywords: Sequence[str] | None) -> list[str] | None:
     if isinstance(keywords, str):
         raise InvalidRequest("keywords is a list of words, not one text")
-    filled = [word for one in keywords or () if (word := storable(one).strip())]
+    filled = [word for one in keywords or () if (word := _text("a keyword", one))]
     if len(filled) > _MAX_KEYWORDS:
         raise InvalidRequest(f"{len(filled)} keywords are too many: name up to {_MAX_KEYWORDS}")
     return filled or None

@@ -26,16 +26,30 @@ from shared.submitting.files import StoredFile, store_file
 from shared.submitting.process_rules import rule_of_document, set_dataset_rule, set_document_rule
 from shared.submitting.reindexing import duplicate_documents, retry_documents, update_document
 from shared.submitting.removing import delete_dataset, delete_documents
+from shared.submitting.segments import (
+    create_segment,
+    delete_segments,
+    disable_segments,
+    enable_segments,
+    import_segments,
+    update_segment,
+)
 from shared.submitting.urls import submit_urls, sync_documents
 from tests.fixtures.application import Submit
+from tests.integration.segment_book import SHAPES, Book
+from worker.tasks.dataset import document_indexing_task
+from worker.tasks.segments import delete_segment_from_index_task
 
-OF_DOCUMENTS: list[Callable[..., list[UUID]]] = [
+OF_SEVERAL: list[Callable[..., list[UUID]]] = [
     archive_documents,
     cancel_documents,
     delete_documents,
+    delete_segments,
     disable_documents,
+    disable_segments,
     duplicate_documents,
     enable_documents,
+    enable_segments,
     pause_documents,
     resume_documents,
     retry_documents,
@@ -50,14 +64,16 @@ OF_ONE: list[Callable[[Session, Any], Any]] = [
     lambda session, one: set_document_rule(session, one, RULE),
     lambda session, one: change_dataset_index(session, one, "update"),
     lambda session, one: ensure_dataset(session, one, "manuals"),
+    lambda session, one: create_segment(session, one, "A lamp."),
+    lambda session, one: update_segment(session, one, "A lamp."),
 ]
 
 
-@pytest.mark.parametrize("call", OF_DOCUMENTS)
+@pytest.mark.parametrize("call", OF_SEVERAL)
 def test_ids_that_are_none_or_unknown_are_refused(
     session: Session, call: Callable[..., list[UUID]]
 ) -> None:
-    wrong: list[Any] = [["a.txt"], [None], [7], "0" * 32, uuid4()]
+    wrong: list[Any] = [["a.txt"], [None], [7], "0" * 32, uuid4(), None]
     for ids in wrong:
         with pytest.raises(InvalidRequest, match=r"is not a UUID|is a list of ids"):
             call(session, ids)
@@ -137,3 +153,29 @@ def test_a_name_that_no_row_can_have_is_refused(session: Session) -> None:
             ensure_tenant(session, name)
         with pytest.raises(InvalidRequest, match="name"):
             ensure_dataset(session, tenant_id, name)
+
+
+def test_what_is_no_text_of_a_segment_is_refused(app: Flask, session: Session) -> None:
+    document_id = Book(app, session, SHAPES["text"]).document_id
+    nothing: Any = None
+    for wrong in (None, 5, b"text"):
+        given: Any = wrong
+        with pytest.raises(InvalidRequest, match="the content is text"):
+            create_segment(session, document_id, given)
+        with pytest.raises(InvalidRequest, match="a keyword is text"):
+            create_segment(session, document_id, "A lamp.", keywords=[given])
+    with pytest.raises(InvalidRequest, match="store it first"):
+        import_segments(session, document_id, nothing)
+    made = create_segment(session, str(document_id), "A lamp.")
+    assert update_segment(session, str(made), "Two lamps.") == made
+    assert disable_segments(session, [str(made), made]) == [made]
+
+
+def test_messages_whose_lists_are_none_are_refused() -> None:
+    one = str(uuid4())
+    for wrong in (5, "nope", ["nope"], {"a": 1}):
+        given: Any = wrong
+        with pytest.raises(InvalidRequest):
+            document_indexing_task(one, given)
+        with pytest.raises(InvalidRequest):
+            delete_segment_from_index_task(given, one, one)

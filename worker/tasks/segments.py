@@ -131,8 +131,8 @@ def delete_segment_from_index_task(
     from worker.services.dataset.segment_settling import forget_segments
     from worker.wiring import indexing_needs
 
-    named = [*index_node_ids, *(segment_ids or ()), *(child_node_ids or ())]
-    segments = parse_some("segment_ids", named)
+    named = (index_node_ids, segment_ids or (), child_node_ids or ())
+    segments = [one for several in named for one in parse_some("segment_ids", several)]
     forget_segments(parse_id("document_id", document_id), segments, indexing_needs())
 
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from shared.contract import TASKS
 from shared.errors import InvalidRequest
+from shared.submitting.ids import checked_ids
 
 _IDS = ("dataset_id", "document_ids")
 
@@ -96,9 +97,7 @@ def parse_some(what: str, values: Sequence[str]) -> list[UUID]:
     Raises:
         InvalidRequest: one is not a UUID, or it is no list.
     """
-    if isinstance(values, str):
-        raise InvalidRequest(f"{what} is a list of ids, not one id")
-    return list(dict.fromkeys(parse_id(what, one) for one in values))
+    return checked_ids(what, values)
 
 
 def first_id(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> UUID | None:
