@@ -5,7 +5,7 @@ of the worker is imported.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID, uuid4
@@ -80,7 +80,7 @@ def submit_document(
     Raises:
         DocumentIndexingInProgress: an earlier version is being indexed.
         InvalidRequest: the rule says something wrong or does not go with the dataset's form,
-            the file is another tenant's, or the id is none.
+            the file is another tenant's, the document comes from a URL, or the id is none.
         NotFound: there is no such dataset.
     """
     (submission,) = submit_documents(
@@ -118,8 +118,7 @@ def submit_documents(
         files: pairs of source key (what makes a second submission the same
             document: a path, a URL, your own id) and stored file.
         guard_seconds: life of the guards.
-        celery: publishes right after the commit; without it a worker's relay does,
-            a moment later.
+        celery: publishes right after the commit; without it a worker's relay does.
         rule: how these documents are cleaned and split from now on, another one than theirs
             makes a new version; unset, each keeps its own, or follows its dataset's.
 
@@ -128,7 +127,7 @@ def submit_documents(
 
     Raises:
         InvalidRequest: the rule says something wrong or does not go with the dataset's form,
-            the file is another tenant's, or the id is none.
+            the file is another tenant's, the document comes from a URL, or the id is none.
         NotFound: there is no such dataset.
     """
     wanted = {source_key(key): file for key, file in files}
@@ -137,6 +136,7 @@ def submit_documents(
     rule_id = None if rule is None else keep_rule(session, dataset_id, rule)
     uploads = upload_files(session, dataset.tenant_id, list(wanted.values()))
     stored = _stored(session, dataset_id, list(wanted))
+    require_no_url(row.document for row in stored.values())
     outcomes = {key: _outcome(stored.get(key), file, rule_id) for key, file in wanted.items()}
     documents: dict[str, Document] = {key: row.document for key, row in stored.items()}
     position = _last_position(session, dataset_id)
@@ -154,6 +154,7 @@ def submit_documents(
             _start_again(documents[key])
         if outcome in {Outcome.NEW, Outcome.CHANGED}:
             documents[key].upload_file_id = uploads[file.sha256, file.name]
+            documents[key].name = file.name
             documents[key].process_rule_id = rule_id or documents[key].process_rule_id
     session.flush()
     submissions = [
@@ -170,6 +171,20 @@ def submit_documents(
     sizes = [(one.document_id, one.size_bytes) for one in work]
     announce(session, dataset_id, sizes, celery=celery, tenant_id=dataset.tenant_id)
     return submissions
+
+
+def require_no_url(documents: Iterable[Document]) -> None:
+    """Check that documents may be given a file.
+
+    Raises:
+        InvalidRequest: one comes from a URL: its next sync would take the file for the URL's.
+    """
+    for one in documents:
+        if one.data_source == "url":
+            raise InvalidRequest(
+                f"document {one.id} comes from a URL and takes no file: "
+                "sync it, or submit the file under a key of its own"
+            )
 
 
 def source_key(key: str) -> str:

@@ -24,6 +24,7 @@ from shared.models import Document, DocumentStatus, UploadFile
 from shared.models.document_status import IN_PROGRESS
 from shared.queueing import guard, outbox
 from shared.submitting.control import announce_waiting
+from shared.submitting.dataset import require_no_url
 from shared.submitting.files import StoredFile, upload_files
 from shared.submitting.grouping import grouped
 from shared.submitting.ids import AnyId, checked_id, checked_ids
@@ -123,7 +124,8 @@ def update_document(
     Raises:
         NotFound: it does not exist.
         InvalidRequest: there is neither a file nor a rule, the rule says something wrong
-            or does not go with the dataset's form, the document is paused, or its id is none.
+            or does not go with the dataset's form, the document is paused, it comes from
+            a URL and is given a file, or its id is none.
         DocumentIndexingInProgress: it waits for a worker, or is being indexed.
     """
     if file is None and rule is None:
@@ -135,6 +137,7 @@ def update_document(
     if rule is not None:
         set_document_rule(session, document_id, rule)
     if file is not None:
+        require_no_url([session.get_one(Document, document_id, populate_existing=True)])
         uploads = upload_files(session, row.tenant_id, [file])
         session.execute(
             update(Document)

@@ -56,6 +56,27 @@ def outcomes(submissions: list[Submission]) -> list[tuple[str, int]]:
     return [(one.outcome.value, one.version) for one in submissions]
 
 
+def test_a_renamed_file_is_a_version_once(
+    app: Flask,
+    session: Session,
+    dataset_id: UUID,
+    reader: Reader,
+    set_status: Callable[..., None],
+    indexing_ended: Callable[[Submission], None],
+) -> None:
+    redis: Redis = app.extensions["redis"]
+    seen = []
+    for name in ("old.txt", "new.txt", "new.txt"):
+        files = [("their own id", stored_file(name, "same"))]
+        (one,) = submit_documents(session, redis, dataset_id, files)
+        session.commit()
+        seen += outcomes([one])
+        set_status(one.document_id, DocumentStatus.COMPLETED, active_version=one.version)
+        indexing_ended(one)
+    assert seen == [("new", 1), ("changed", 2), ("unchanged", 2)]
+    assert reader.document(one.document_id).name == "new.txt"
+
+
 def test_new_then_again_then_unchanged_then_changed(
     submit: Submit,
     reader: Reader,

@@ -1,6 +1,7 @@
 """The sync of URLs: unchanged costs nothing, changed is a new version, gone keeps serving."""
 
 import gzip
+from io import BytesIO
 from uuid import UUID, uuid4
 
 import pytest
@@ -24,6 +25,9 @@ from shared.errors import (
 from shared.models import Document, DocumentSegment, DocumentStatus, UrlSource, db
 from shared.queueing import guard
 from shared.submitting.control import pause_documents, resume_documents
+from shared.submitting.dataset import submit_document
+from shared.submitting.files import store_file
+from shared.submitting.reindexing import update_document
 from shared.submitting.urls import UrlOutcome, submit_urls, sync_documents
 from tests.fixtures.application import Submit
 from tests.fixtures.outbox_rows import Outbox, statements
@@ -421,3 +425,22 @@ def test_queries_do_not_grow_with_the_number_of_urls(site: Site, session: Sessio
             session.commit()
         counts.append(len(sent))
     assert counts[0] == counts[1]
+
+
+def test_a_document_of_a_url_takes_no_file(site: Site, session: Session, app: Flask) -> None:
+    url = site.page("Of the URL.", etag='"one"')
+    site.submit(url)
+    site.sync()
+    site.index()
+    document = session.get_one(Document, site.document_id, populate_existing=True)
+    tenant_id, held = document.tenant_id, document.upload_file_id
+    session.commit()
+    file = store_file(app.extensions["storage"], tenant_id, "mine.txt", BytesIO(b"A user's."))
+    with pytest.raises(InvalidRequest, match="comes from a URL"):
+        update_document(session, site.document_id, file=file)
+    session.rollback()
+    with pytest.raises(InvalidRequest, match="comes from a URL"):
+        submit_document(session, site.redis, site.dataset_id, url, file)
+    session.rollback()
+    document = session.get_one(Document, site.document_id, populate_existing=True)
+    assert (document.upload_file_id, document.index_version) == (held, 1)
