@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from uuid import UUID
 
+from flask import current_app
 from sqlalchemy.orm import Session
 
 from benchmarks.manual import Page, manual
@@ -36,7 +37,7 @@ PASSAGES = 25
 
 def index(pages: list[Page]) -> UUID:
     """Index the pages in this process; returns the dataset."""
-    app = wiring.current_app
+    app = current_app
     with Session(db.engine) as session:
         tenant_id = ensure_tenant(session, "bench")
         dataset_id = ensure_dataset(session, tenant_id, "manual")

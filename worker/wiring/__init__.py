@@ -1,0 +1,31 @@
+"""Builds what each service needs; the only package that names concrete parts."""
+
+from worker.wiring.dataset import (
+    index_needs,
+    indexing_needs,
+    removal_needs,
+    remove_unused_files,
+    retrieval_needs,
+    sync_needs,
+)
+from worker.wiring.embedders import COSTLY_EMBEDDERS, LOCAL_EMBEDDERS, embedder, embedding_cache
+from worker.wiring.mail import composer, mail_needs
+from worker.wiring.sweeping import sweep
+from worker.wiring.vectors import vector_store
+
+__all__ = [
+    "COSTLY_EMBEDDERS",
+    "LOCAL_EMBEDDERS",
+    "composer",
+    "embedder",
+    "embedding_cache",
+    "index_needs",
+    "indexing_needs",
+    "mail_needs",
+    "removal_needs",
+    "remove_unused_files",
+    "retrieval_needs",
+    "sweep",
+    "sync_needs",
+    "vector_store",
+]

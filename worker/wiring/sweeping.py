@@ -1,0 +1,52 @@
+"""The sweep over every queue."""
+
+from functools import partial
+
+from flask import current_app
+
+from shared.contract import QUEUES
+from shared.errors import ServiceUnavailable
+from shared.models import db
+from shared.queueing import outbox
+from shared.queueing.publishing import BROKER_ERRORS
+from shared.settings import Settings
+from shared.submitting.control import announce_waiting
+from shared.submitting.segment_announcing import announce_edits, announce_imports
+from worker.delivery.sweeper import sweep_messages
+from worker.services.dataset.index_changing import sweep_builds
+from worker.services.dataset.removal_sweeping import sweep_removals
+from worker.services.dataset.segment_sweeping import sweep_segments
+from worker.services.dataset.sweeping import sweep_documents
+from worker.services.mail.giving_up import sweep_mail
+from worker.wiring.dataset import index_needs
+from worker.wiring.foundations import sessions
+from worker.wiring.mail import mail_needs
+from worker.wiring.vectors import vector_store
+
+
+def sweep() -> None:
+    """Send out again what got stuck, in every queue.
+
+    Raises:
+        ServiceUnavailable: the broker does not answer.
+    """
+    settings: Settings = current_app.extensions["settings"]
+    celery = current_app.extensions["celery"]
+    seconds = settings.delivery.outbox_redelivery_seconds
+    sweep_documents(sessions(), partial(announce_waiting, celery=celery), seconds)
+    sweep_builds(index_needs(), seconds)
+    sweep_mail(mail_needs(), seconds)
+    sweep_removals(sessions(), partial(outbox.write, celery=celery))
+    sweep_segments(
+        sessions(),
+        partial(announce_edits, celery=celery),
+        partial(announce_imports, celery=celery),
+        seconds,
+    )
+    try:
+        with celery.connection_for_write() as connection:
+            sweep_messages(db.engine, connection, QUEUES, seconds)
+    except BROKER_ERRORS as error:
+        raise ServiceUnavailable(f"the broker does not answer: {error}") from error
+    # Last: a vector store that is away keeps no message back.
+    vector_store().collect()
