@@ -55,10 +55,7 @@ class DatasetIndexBuild(Identified, Created, Base):
 
 
 class IndexBuildDocument(Leased, Identified, Base):
-    """A document's part in a build.
-
-    No foreign key to the document: deleting many must not wait for builds.
-    """
+    """A document's part in a build; a row a document, so it goes with the document's."""
 
     __tablename__ = "index_build_documents"
     __table_args__ = (
@@ -70,7 +67,9 @@ class IndexBuildDocument(Leased, Identified, Base):
     build_id: Mapped[UUID] = mapped_column(
         ForeignKey("dataset_index_builds.id", ondelete="CASCADE")
     )
-    document_id: Mapped[UUID]
+    document_id: Mapped[UUID] = mapped_column(
+        ForeignKey("documents.id", ondelete="CASCADE"), index=True
+    )
     status: Mapped[str] = mapped_column(String(16), default="waiting", server_default="waiting")
     #: The version that was built.
     version: Mapped[int | None]

@@ -83,6 +83,12 @@ def upgrade() -> None:
             name=op.f("fk_index_build_documents_build_id"),
             ondelete="CASCADE",
         ),
+        sa.ForeignKeyConstraint(
+            ["document_id"],
+            ["documents.id"],
+            name=op.f("fk_index_build_documents_document_id"),
+            ondelete="CASCADE",
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_index_build_documents")),
         sa.UniqueConstraint(
             "build_id", "document_id", name=op.f("uq_index_build_documents_build_id_document_id")
@@ -92,6 +98,9 @@ def upgrade() -> None:
         "ix_index_build_documents_build_id_status",
         "index_build_documents",
         ["build_id", "status", "document_id"],
+    )
+    op.create_index(
+        "ix_index_build_documents_document_id", "index_build_documents", ["document_id"]
     )
 
 

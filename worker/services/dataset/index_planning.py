@@ -30,6 +30,7 @@ _PLAN = text("""
           WHERE part.build_id = :build_id AND part.document_id = document.id
             AND (part.version = document.active_version OR part.status <> 'completed')
       )
+    FOR KEY SHARE OF document -- one that is being deleted is waited for, and left out
     ON CONFLICT (build_id, document_id) DO UPDATE
         SET status = 'waiting', version = NULL, message_id = NULL
         WHERE index_build_documents.status = 'completed'
