@@ -35,7 +35,7 @@ Change = Callable[[Session, Sequence[UUID]], list[UUID]]
 
 @click.group()
 def documents() -> None:
-    """Pause, resume, cancel, sync, update, disable, archive or delete documents.
+    """Pause, update, disable or delete documents.
 
     A worker that has one that is paused or cancelled stops within a batch, and leaves
     nothing behind.

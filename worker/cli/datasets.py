@@ -9,7 +9,7 @@ from worker.cli.reindexing import reindex, remove_index
 
 @click.group()
 def datasets() -> None:
-    """List or delete datasets, show or set how they are indexed."""
+    """List, delete or configure datasets."""
 
 
 datasets.add_command(rule)

@@ -13,7 +13,7 @@ from worker.cli.documents import as_one_line, json_option
 
 @click.group("embedding-cache")
 def embedding_cache() -> None:
-    """Show or purge the vectors of costly embedders."""
+    """Show or purge vectors that were paid for."""
 
 
 @embedding_cache.command()

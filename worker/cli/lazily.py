@@ -19,12 +19,10 @@ class CommandEntry:
 COMMANDS = (
     CommandEntry("index", "worker.cli.documents", "Index files, folders and URLs."),
     CommandEntry("status", "worker.cli.documents", "Show a document, or a dataset's documents."),
-    CommandEntry(
-        "why", "worker.cli.why", "Say why a document, by its id or its name, is where it is."
-    ),
+    CommandEntry("why", "worker.cli.why", "Say why a document is where it is."),
     CommandEntry("search", "worker.cli.searching", "Print the passages that answer QUERY."),
     CommandEntry(
-        "documents", "worker.cli.controlling", "Pause, update, disable, delete … documents."
+        "documents", "worker.cli.controlling", "Pause, update, disable or delete documents."
     ),
     CommandEntry("datasets", "worker.cli.datasets", "List, delete or configure datasets."),
     CommandEntry("mail", "worker.cli.mail", "Preview, test, list, show and retry mails."),

@@ -37,7 +37,7 @@ keywords_option = click.option(
 
 @click.group()
 def segments() -> None:
-    """Make, change, switch off and delete segments by hand.
+    """Make, change, switch off or delete segments.
 
     They belong to the document's active version: indexing the document again makes
     all its segments anew from the file.

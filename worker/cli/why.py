@@ -38,7 +38,9 @@ def why(
     *,
     as_json: bool,
 ) -> None:
-    """Say why a document, by its id or its name, is where it is.
+    """Say why a document is where it is.
+
+    DOCUMENT is its id or its name.
 
     The verdict is one of: queued, held_back, starved, running, retrying, stuck,
     dead, completed, gone.
