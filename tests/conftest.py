@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from celery import _state as celery_state
 
 from shared.settings import load_settings
 
@@ -32,6 +33,13 @@ def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             environment.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
             environment.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("bytecode")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _no_current_celery_app() -> Iterator[None]:
+    """A Celery app that a test makes its thread's current one is not the next test's."""
+    yield
+    celery_state._set_current_app(None)
 
 
 @pytest.fixture(autouse=True)

@@ -98,9 +98,10 @@ def test_an_idle_worker_and_one_that_is_full_are_healthy(
     ran = health("--json")
     assert (ran.code, ran.err) == (0, "")
     (shown,) = ran.json()["workers"]
-    assert (shown["name"], shown["state"], shown["busy"]) == (worker.name, "live", 1)
+    assert (shown["name"], shown["busy"]) == (worker.name, 1)
     assert ran.json()["queues"]["dataset"] == 1
-    assert health("--worker").out == f"worker {worker.name} is live\n"
+    # A report that comes late on a busy machine makes it silent for a moment.
+    eventually(lambda: health("--worker").out == f"worker {worker.name} is live\n", SECONDS)
     assert "worker starts anew" not in worker.output()
 
 
