@@ -14,6 +14,7 @@ from pathlib import Path
 from uuid import UUID
 
 import psutil
+from flask import current_app
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
@@ -34,7 +35,7 @@ TENTHS = 10
 
 def submit(folder: Path, rows: int, technique: str) -> UUID:
     """A document with one segment, and the import of a table into it."""
-    app = wiring.current_app
+    app = current_app
     storage = app.extensions["storage"]
     (folder / "base.txt").write_text("The first segment.")
     with (folder / "rows.csv").open("w") as table:
