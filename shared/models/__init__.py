@@ -2,6 +2,7 @@
 
 from shared.models.base import Base, db
 from shared.models.child_chunk import ChildChunk
+from shared.models.conversation import Conversation, Message, MessageStatus
 from shared.models.dataset import Dataset, DatasetProcessRule, UploadFile
 from shared.models.document import Document
 from shared.models.document_status import DocumentStatus
@@ -24,6 +25,7 @@ __all__ = [
     "Account",
     "Base",
     "ChildChunk",
+    "Conversation",
     "Dataset",
     "DatasetIndexBuild",
     "DatasetProcessRule",
@@ -36,6 +38,8 @@ __all__ = [
     "IndexBuildDocument",
     "MailDelivery",
     "MailStatus",
+    "Message",
+    "MessageStatus",
     "OutboxMessage",
     "Removal",
     "SegmentEdit",
