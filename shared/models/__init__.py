@@ -3,7 +3,7 @@
 from shared.models.base import Base, db
 from shared.models.child_chunk import ChildChunk
 from shared.models.conversation import Conversation, Message, MessageStatus
-from shared.models.dataset import Dataset, DatasetProcessRule, UploadFile
+from shared.models.dataset import Dataset, DatasetAutoDisableLog, DatasetProcessRule, UploadFile
 from shared.models.document import Document
 from shared.models.document_status import DocumentStatus
 from shared.models.document_version import DocumentVersion
@@ -12,10 +12,11 @@ from shared.models.index_build import DatasetIndexBuild, IndexBuildDocument
 from shared.models.mail import MailDelivery, MailStatus
 from shared.models.outbox import NO_TENANT, DeadLetter, OutboxMessage, TaskSwitch
 from shared.models.removal import Removal
+from shared.models.scheduled_run import ScheduledRun
 from shared.models.segment import DocumentSegment, SegmentVector
 from shared.models.segment_keyword import SegmentKeywords
 from shared.models.segment_work import SegmentEdit, SegmentImport
-from shared.models.tenant import Account, Tenant, TenantAccountJoin
+from shared.models.tenant import Account, AccountStatus, Role, Tenant, TenantAccountJoin
 from shared.models.url_source import UrlSource
 from shared.models.vector_write import VectorWrite
 from shared.models.worker_node import WorkerNode
@@ -23,10 +24,12 @@ from shared.models.worker_node import WorkerNode
 __all__ = [
     "NO_TENANT",
     "Account",
+    "AccountStatus",
     "Base",
     "ChildChunk",
     "Conversation",
     "Dataset",
+    "DatasetAutoDisableLog",
     "DatasetIndexBuild",
     "DatasetProcessRule",
     "DeadLetter",
@@ -42,6 +45,8 @@ __all__ = [
     "MessageStatus",
     "OutboxMessage",
     "Removal",
+    "Role",
+    "ScheduledRun",
     "SegmentEdit",
     "SegmentImport",
     "SegmentKeywords",

@@ -1,9 +1,20 @@
 """Datasets, the rules their documents are split by, and uploaded files."""
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Index,
+    String,
+    UniqueConstraint,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -60,6 +71,35 @@ class Dataset(Identified, Created, Base):
     #: Which of its indexes search uses: a rebuild makes the next one beside it.
     index_generation: Mapped[int] = mapped_column(default=0, server_default="0")
     retrieval_model: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)
+    #: To the hour; of one that was never searched, when it was made.
+    last_searched_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=func.now(), index=True
+    )
+
+
+class DatasetAutoDisableLog(Identified, Created, Base):
+    """A document that was disabled because nobody used its dataset, until its owners know."""
+
+    __tablename__ = "dataset_auto_disable_logs"
+    __table_args__ = (
+        Index(
+            "ix_dataset_auto_disable_logs_unnotified",
+            "tenant_id",
+            "created_at",
+            postgresql_where=text("NOT notified"),
+        ),
+        Index("ix_dataset_auto_disable_logs_created_at", "created_at"),
+    )
+
+    tenant_id: Mapped[UUID] = mapped_column(
+        ForeignKey("tenants.id", ondelete="CASCADE"), index=True
+    )
+    dataset_id: Mapped[UUID] = mapped_column(
+        ForeignKey("datasets.id", ondelete="CASCADE"), index=True
+    )
+    #: No foreign key: a document goes without waiting for what is told of it.
+    document_id: Mapped[UUID]
+    notified: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
 
 
 class DatasetProcessRule(Identified, Created, Base):

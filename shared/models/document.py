@@ -104,5 +104,7 @@ class Document(Leased, Identified, Created, Base):
 
     enabled: Mapped[bool] = mapped_column(default=True, server_default=text("true"))
     disabled_at: Mapped[datetime | None] = _when()
+    #: When somebody last enabled it or changed its segments: it is in use.
+    changed_at: Mapped[datetime | None] = _when()
     archived: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     is_paused: Mapped[bool] = mapped_column(default=False, server_default=text("false"))

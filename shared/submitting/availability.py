@@ -47,7 +47,8 @@ def enable_documents(
         DocumentIndexingInProgress: one of them is being indexed.
     """
     _require_none_archived(session, ids)
-    return _change(session, ids, {"enabled": True, "disabled_at": None}, celery=celery, redis=redis)
+    change = {"enabled": True, "disabled_at": None, "changed_at": func.statement_timestamp()}
+    return _change(session, ids, change, celery=celery, redis=redis)
 
 
 def disable_documents(

@@ -10,7 +10,8 @@ from shared.models.document_status import IN_PROGRESS
 
 _ADD = text("""
     UPDATE documents
-    SET word_count = greatest(word_count + :words, 0),
+    SET changed_at = statement_timestamp(),
+        word_count = greatest(word_count + :words, 0),
         tokens = greatest(tokens + :tokens, 0),
         -- NULL stays NULL: the active version is without keywords.
         keyword_segments = greatest(keyword_segments + :keyword_segments, 0),
