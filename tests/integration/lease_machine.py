@@ -199,7 +199,7 @@ class LeaseMachine(Hands, RuleBasedStateMachine):
         def act(run: Run) -> None:
             activation.fail(self.world.needs, run.job, "the file is broken")
 
-        if self.fenced(worker, act, ends=True, is_quiet=True):
+        if self.fenced(worker, act, ends=True):
             self.model.go(S.ERROR)
             self.model.attempts = self.model.deaths = 0
 

@@ -8,7 +8,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from shared.errors import EmptyFile, ParserDied, RateLimited, ShuttingDown, Superseded
+from shared.errors import EmptyFile, ParserDied, RateLimited, ShuttingDown
 from shared.models import Dataset, DocumentSegment, DocumentStatus, DocumentVersion
 from shared.models.document_status import require_transition
 from shared.models.process_rule import DocForm
@@ -153,24 +153,21 @@ def complete(
 
 def fail(needs: IndexingNeeds, job: Job, reason: str) -> None:
     """End the document as ``error``; what this version wrote goes, the old one goes on serving."""
-    try:
-        with needs.sessions.begin() as session:
-            renew(session, job.lease)
-            _delete_other_versions(session, needs, job, keep=job.active_version)
-            left, completed = _segments_left(session, job)
-            release(
-                session,
-                job.lease,
-                indexing_status=DocumentStatus.ERROR,
-                error=clean(reason),
-                attempts=0,
-                deaths=0,
-                stopped_at=Ago(),
-                completed_segments=completed,
-                total_segments=left,
-            )
-    except Superseded:
-        return
+    with needs.sessions.begin() as session:
+        renew(session, job.lease)
+        _delete_other_versions(session, needs, job, keep=job.active_version)
+        left, completed = _segments_left(session, job)
+        release(
+            session,
+            job.lease,
+            indexing_status=DocumentStatus.ERROR,
+            error=clean(reason),
+            attempts=0,
+            deaths=0,
+            stopped_at=Ago(),
+            completed_segments=completed,
+            total_segments=left,
+        )
     needs.progress.publish(job.document_id, status=DocumentStatus.ERROR, error=reason)
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
-from shared.errors import AttemptsExhausted, LeaseHeld, SubjectGone
+from shared.errors import LeaseHeld, SubjectGone
 from shared.models import (
     Dataset,
     DatasetProcessRule,
@@ -115,24 +115,6 @@ def claim_document(
     if job.dataset_id != dataset_id:
         raise SubjectGone(f"dataset {dataset_id} has no document {document_id}")
     return job
-
-
-def require_attempts_left(job: Job, max_attempts: int, max_deaths: int) -> None:
-    """Check how often this version was picked up, after the claim is committed.
-
-    Raises:
-        AttemptsExhausted: (permanent) more than ``max_attempts`` times, or
-            ``max_deaths`` workers died on it.
-    """
-    if job.lease.deaths >= max_deaths:
-        last = f" ({job.last_error})" if job.last_error else ""
-        raise AttemptsExhausted(f"the worker died {job.lease.deaths} times on this document{last}")
-    if job.lease.attempt > max_attempts:
-        last = job.last_error or "the worker that had it died or was interrupted"
-        raise AttemptsExhausted(
-            f"given up after {max_attempts} attempts; the last ended so: {last}; "
-            "index it again to start over"
-        )
 
 
 def job_on_active_version(session: Session, lease: Lease, document_id: UUID) -> Job:

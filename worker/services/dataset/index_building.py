@@ -12,16 +12,16 @@ from sqlalchemy.orm import Session
 from shared.errors import (
     ConfigurationError,
     Permanent,
-    RagWorkerError,
     ShuttingDown,
     Superseded,
-    UnexpectedFailure,
 )
 from shared.models import DatasetIndexBuild, Document, IndexBuildDocument
-from shared.queueing.outage import RETRYABLE, SERVER_LOST
+from shared.queueing.outage import RETRYABLE
 from shared.queueing.task import backoff_seconds
+from shared.submitting.files import storable
 from worker.delivery import runs
 from worker.delivery.lease import Lease, claim, release, renew
+from worker.delivery.leased_run import run_leased
 from worker.services.dataset import keywords
 from worker.services.dataset.index_needs import Build, IndexNeeds, find_build
 from worker.services.dataset.index_planning import announce_alone, parts_of
@@ -85,32 +85,33 @@ def _build_one(
             return
     part = _Part(build, document_id, lease)
     try:
-        with needs.heartbeat.keep(lease):
-            runs.part(partial(_run, part, needs))
+        run_leased(partial(_run, part, needs), lease, _Ends(part, needs), heartbeat=needs.heartbeat)
     except Superseded as reason:
         logger.info("%s", reason, extra={"action": "index.superseded"})
         if is_alone:
             raise
-    except ShuttingDown as error:
-        _hand_back(part, needs, error)
-        raise
     except RETRYABLE as error:
-        _hand_back(part, needs, error)
-        if is_alone:
+        if is_alone or isinstance(error, ShuttingDown):
             raise
         with needs.sessions.begin() as session:
             wait = backoff_seconds(0)
             announce_alone(session, build, part_id, document_id, needs, delay_seconds=wait)
-    except (Permanent, ConfigurationError) as error:
-        _end(part, needs, str(error))
-        raise Permanent(str(error)) from error
-    except RagWorkerError as error:
-        _end(part, needs, str(error))
-        raise
-    except Exception as error:
-        reason_text = f"unexpected {type(error).__name__}: {error}"
-        _end(part, needs, reason_text)
-        raise UnexpectedFailure(reason_text) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    _part: _Part
+    _needs: IndexNeeds
+
+    def hand_back(self, error: Exception) -> None:
+        with self._needs.sessions.begin() as session:
+            release(session, self._part.lease, error=storable(str(error)))
+
+    def fail(self, error: Permanent | ConfigurationError) -> None:
+        part, reason = self._part, storable(str(error))
+        with self._needs.sessions.begin() as session:
+            release(session, part.lease, status="error", error=reason)
+        give_up_build(part.build.id, self._needs, f"document {part.document_id}: {reason}")
 
 
 def _run(part: _Part, needs: IndexNeeds) -> None:
@@ -225,22 +226,3 @@ def _note_dimension(session: Session, build_id: UUID, dimension: int) -> None:
 
 def _complete(session: Session, part: _Part, version: int | None) -> None:
     release(session, part.lease, status="completed", version=version, error=None)
-
-
-def _hand_back(part: _Part, needs: IndexNeeds, reason: Exception) -> None:
-    try:
-        with needs.sessions.begin() as session:
-            release(session, part.lease, error=str(reason).replace("\0", ""))
-    except (Superseded, *SERVER_LOST) as lost:
-        # The lease runs out by itself.
-        logger.warning("not handed back: %s", lost, extra={"action": "index.not_handed_back"})
-
-
-def _end(part: _Part, needs: IndexNeeds, reason: str) -> None:
-    text = reason.replace("\0", "")
-    try:
-        with needs.sessions.begin() as session:
-            release(session, part.lease, status="error", error=text)
-    except Superseded:
-        return
-    give_up_build(part.build.id, needs, f"document {part.document_id}: {text}")

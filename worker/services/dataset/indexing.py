@@ -1,6 +1,6 @@
 """The indexing run: a document becomes searchable in a new version, then search switches to it."""
 
-import logging
+from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
@@ -8,23 +8,19 @@ from shared.errors import (
     ConfigurationError,
     LimitExceeded,
     Permanent,
-    Superseded,
-    UnexpectedFailure,
 )
 from shared.models import DocumentStatus
-from shared.queueing.outage import RETRYABLE, SERVER_LOST
 from worker.delivery import runs
+from worker.delivery.leased_run import require_attempts_left, run_leased
 from worker.providers.embedder import Embedder
 from worker.services.dataset import activation, vector_batches
 from worker.services.dataset.activation import Totals
-from worker.services.dataset.claiming import Job, claim_document, require_attempts_left
+from worker.services.dataset.claiming import Job, claim_document
 from worker.services.dataset.economy import NoEmbedder
 from worker.services.dataset.forms import FormReader
 from worker.services.dataset.needs import IndexingNeeds
 from worker.services.dataset.plans import plan_of
 from worker.services.dataset.stages import Stages
-
-logger = logging.getLogger(__name__)
 
 
 def index_document(document_id: UUID, dataset_id: UUID, needs: IndexingNeeds) -> Totals:
@@ -45,29 +41,35 @@ def index_document(document_id: UUID, dataset_id: UUID, needs: IndexingNeeds) ->
         job = claim_document(session, document_id, dataset_id, needs.lease_seconds)
     if job is None:
         return Totals()
+    run = partial(_run, job, needs)
     try:
-        with needs.heartbeat.keep(job.lease):
-            return runs.part(partial(_run, job, needs))
-    except Superseded:
-        raise
-    except RETRYABLE as error:
-        _hand_back(job, needs, error)
-        raise
-    except (Permanent, ConfigurationError) as error:
-        activation.fail(needs, job, str(error))
-        raise
-    except Exception as error:
-        # A defect, ours or a library's: another attempt would meet it again.
-        reason = f"unexpected {type(error).__name__}: {error}"
-        activation.fail(needs, job, reason)
-        raise UnexpectedFailure(reason) from error
+        return run_leased(run, job.lease, _Ends(job, needs), heartbeat=needs.heartbeat)
     finally:
         needs.guard.release(job.document_id, job.version)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    _job: Job
+    _needs: IndexingNeeds
+
+    def hand_back(self, error: Exception) -> None:
+        activation.hand_back(self._needs, self._job, error)
+
+    def fail(self, error: Permanent | ConfigurationError) -> None:
+        activation.fail(self._needs, self._job, str(error))
+
+
 def _run(job: Job, needs: IndexingNeeds) -> Totals:
     runs.checkpoint()
-    require_attempts_left(job, needs.max_attempts, needs.max_deaths)
+    require_attempts_left(
+        job.lease,
+        "this document",
+        max_attempts=needs.max_attempts,
+        max_deaths=needs.max_deaths,
+        last_error=job.last_error,
+        way_out="index it again to start over",
+    )
     activation.forget_earlier_attempts(needs, job)
     stages, totals = Stages(), Totals()
     embedder = embedder_of(job, needs)
@@ -142,13 +144,3 @@ def _report(
         segments=totals.segments,
         tokens=totals.tokens,
     )
-
-
-def _hand_back(job: Job, needs: IndexingNeeds, reason: Exception) -> None:
-    try:
-        activation.hand_back(needs, job, reason)
-    except Superseded as superseded:
-        logger.info("%s", superseded, extra={"action": "indexing.superseded"})
-    except SERVER_LOST as lost:
-        # The lease runs out by itself, and the next delivery starts over.
-        logger.warning("not handed back: %s", lost, extra={"action": "indexing.not_handed_back"})

@@ -10,22 +10,19 @@ from sqlalchemy import delete, select, text, update
 from sqlalchemy.orm import Session
 
 from shared.errors import (
-    AttemptsExhausted,
+    ConfigurationError,
     LeaseHeld,
     LeaseLost,
     Permanent,
-    ShuttingDown,
     SubjectGone,
-    Superseded,
-    UnexpectedFailure,
 )
 from shared.models import Document, DocumentSegment, SegmentEdit
 from shared.models.process_rule import DocForm
 from shared.models.segment_work import COMPLETED, ERROR, INDEXING, WAITING
-from shared.queueing.outage import RETRYABLE, SERVER_LOST
 from shared.submitting.files import storable
 from worker.delivery import runs
 from worker.delivery.lease import claim, owner, release
+from worker.delivery.leased_run import attempts_after, require_attempts_left, run_leased
 from worker.services.dataset import activation
 from worker.services.dataset.claiming import Job, job_on_active_version
 from worker.services.dataset.embedding import Known, Lookup
@@ -81,22 +78,8 @@ def index_segment(segment_id: UUID, needs: IndexingNeeds) -> None:
         work = _claim(session, segment_id, needs.lease_seconds)
     if work is None:
         return
-    try:
-        with needs.heartbeat.keep(work.job.lease):
-            runs.part(partial(_run, work, needs))
-    except Superseded:
-        raise
-    except RETRYABLE as error:
-        _hand_back(work, needs, error)
-        raise
-    except Permanent as error:
-        _fail(work, needs, str(error))
-        raise
-    except Exception as error:
-        # A defect, ours or a library's: another attempt would meet it again.
-        reason = f"unexpected {type(error).__name__}: {error}"
-        _fail(work, needs, reason)
-        raise UnexpectedFailure(reason) from error
+    ends = _Ends(work, needs)
+    run_leased(partial(_run, work, needs), work.job.lease, ends, heartbeat=needs.heartbeat)
 
 
 def give_up_segment(segment_id: UUID, needs: IndexingNeeds, reason: str) -> None:
@@ -153,10 +136,37 @@ def _claim(session: Session, segment_id: UUID, lease_seconds: float) -> _Work | 
     return _Work(segment_id, job, Content(edit.content, edit.answer, edit.keywords))
 
 
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    _work: _Work
+    _needs: IndexingNeeds
+
+    def hand_back(self, error: Exception) -> None:
+        lease = self._work.job.lease
+        reason = storable(f"attempt {lease.attempt} failed and will be repeated: {error}")
+        attempts = attempts_after(lease, error)
+        with self._needs.sessions.begin() as session:
+            release(session, lease, status=WAITING, error=reason, attempts=attempts)
+            _mark(session, self._work.segment_id, WAITING, reason)
+
+    def fail(self, error: Permanent | ConfigurationError) -> None:
+        reason = storable(str(error))
+        with self._needs.sessions.begin() as session:
+            release(session, self._work.job.lease, status=ERROR, error=reason, attempts=0, deaths=0)
+            _mark(session, self._work.segment_id, ERROR, reason)
+
+
 def _run(work: _Work, needs: IndexingNeeds) -> None:
     runs.checkpoint()
     job = work.job
-    _require_attempts_left(job, needs)
+    require_attempts_left(
+        job.lease,
+        "this segment",
+        max_attempts=needs.max_attempts,
+        max_deaths=needs.max_deaths,
+        last_error=job.last_error,
+        way_out="enable it to try again",
+    )
     (prepared,) = prepare(job, [work.content], needs, _lookup(work, needs))
     if not prepared.can_be_found:
         raise Permanent(
@@ -206,41 +216,6 @@ def _lookup(work: _Work, needs: IndexingNeeds) -> Lookup:
         return {row.index_node_hash: Known(vectors[work.segment_id], row.tokens)}
 
     return look
-
-
-def _require_attempts_left(job: Job, needs: IndexingNeeds) -> None:
-    last = f": {job.last_error}" if job.last_error else ""
-    if job.lease.deaths >= needs.max_deaths:
-        raise AttemptsExhausted(f"the worker died {job.lease.deaths} times on this segment{last}")
-    if job.lease.attempt > needs.max_attempts:
-        raise AttemptsExhausted(
-            f"given up after {needs.max_attempts} attempts{last}; enable it to try again"
-        )
-
-
-def _fail(work: _Work, needs: IndexingNeeds, reason: str) -> None:
-    reason = storable(reason)
-    try:
-        with needs.sessions.begin() as session:
-            release(session, work.job.lease, status=ERROR, error=reason, attempts=0, deaths=0)
-            _mark(session, work.segment_id, ERROR, reason)
-    except Superseded as superseded:
-        logger.info("%s", superseded, extra={"action": "segment.superseded"})
-
-
-def _hand_back(work: _Work, needs: IndexingNeeds, reason: Exception) -> None:
-    lease = work.job.lease
-    error = storable(f"attempt {lease.attempt} failed and will be repeated: {reason}")
-    attempts = lease.attempt - isinstance(reason, ShuttingDown)
-    try:
-        with needs.sessions.begin() as session:
-            release(session, lease, status=WAITING, error=error, attempts=attempts)
-            _mark(session, work.segment_id, WAITING, error)
-    except Superseded as superseded:
-        logger.info("%s", superseded, extra={"action": "segment.superseded"})
-    except SERVER_LOST as lost:
-        # The lease runs out by itself, and the next delivery starts over.
-        logger.warning("not handed back: %s", lost, extra={"action": "segment.not_handed_back"})
 
 
 def _mark(session: Session, segment_id: UUID, status: str, error: str | None) -> None:

@@ -1,6 +1,5 @@
 """A table becomes segments: rows stream in, batches stream out, each with its checkpoint."""
 
-import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,29 +10,24 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from shared.errors import (
-    AttemptsExhausted,
+    ConfigurationError,
     LeaseHeld,
     LimitExceeded,
     Permanent,
-    ShuttingDown,
     SubjectGone,
-    Superseded,
-    UnexpectedFailure,
 )
 from shared.models import SegmentImport, UploadFile
 from shared.models.segment_work import COMPLETED, ERROR, INDEXING, WAITING
-from shared.queueing.outage import RETRYABLE, SERVER_LOST
 from shared.submitting.files import storable
 from worker.delivery import runs
 from worker.delivery.lease import Ago, claim, owner, release, renew
+from worker.delivery.leased_run import attempts_after, require_attempts_left, run_leased
 from worker.services.dataset.claiming import Job, job_on_active_version
 from worker.services.dataset.embedding import Known
 from worker.services.dataset.extracting import extract_rows
 from worker.services.dataset.needs import IndexingNeeds
 from worker.services.dataset.segment_rows import segments_of_table
 from worker.services.dataset.segment_writing import Content, append, lock_served, prepare
-
-logger = logging.getLogger(__name__)
 
 #: Refused rows whose reasons are kept; the others are counted.
 MAX_PROBLEMS = 100
@@ -105,22 +99,8 @@ def run_import(import_id: UUID, needs: IndexingNeeds) -> None:
         work = _claim(session, import_id, needs.lease_seconds)
     if work is None:
         return
-    try:
-        with needs.heartbeat.keep(work.job.lease):
-            runs.part(partial(_run, work, needs))
-    except Superseded:
-        raise
-    except RETRYABLE as error:
-        _hand_back(work, needs, error)
-        raise
-    except Permanent as error:
-        _fail(work, needs, str(error))
-        raise
-    except Exception as error:
-        # A defect, ours or a library's: another attempt would meet it again.
-        reason = f"unexpected {type(error).__name__}: {error}"
-        _fail(work, needs, reason)
-        raise UnexpectedFailure(reason) from error
+    ends = _Ends(work, needs)
+    run_leased(partial(_run, work, needs), work.job.lease, ends, heartbeat=needs.heartbeat)
 
 
 def give_up_import(import_id: UUID, needs: IndexingNeeds, reason: str) -> None:
@@ -162,9 +142,33 @@ def _claim(session: Session, import_id: UUID, lease_seconds: float) -> _Work | N
     return _Work(import_id, job, done)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    _work: _Work
+    _needs: IndexingNeeds
+
+    def hand_back(self, error: Exception) -> None:
+        lease = self._work.job.lease
+        reason = storable(f"attempt {lease.attempt} failed and will be repeated: {error}")
+        attempts = attempts_after(lease, error)
+        with self._needs.sessions.begin() as session:
+            release(session, lease, status=WAITING, error=reason, attempts=attempts)
+
+    def fail(self, error: Permanent | ConfigurationError) -> None:
+        lease, reason = self._work.job.lease, storable(str(error))
+        with self._needs.sessions.begin() as session:
+            release(session, lease, status=ERROR, error=reason, attempts=0, deaths=0)
+
+
 def _run(work: _Work, needs: IndexingNeeds) -> None:
     job, done = work.job, work.done
-    _require_attempts_left(job, needs)
+    require_attempts_left(
+        job.lease,
+        "this import",
+        max_attempts=needs.max_attempts,
+        max_deaths=needs.max_deaths,
+        last_error=job.last_error,
+    )
     with needs.files.open(job.storage_key) as file:
         rows = extract_rows(file, job.name, job.size_bytes, needs.limits)
         left = (
@@ -256,34 +260,3 @@ def _finish(work: _Work, needs: IndexingNeeds) -> None:
             deaths=0,
             completed_at=Ago(),
         )
-
-
-def _require_attempts_left(job: Job, needs: IndexingNeeds) -> None:
-    last = f": {job.last_error}" if job.last_error else ""
-    if job.lease.deaths >= needs.max_deaths:
-        raise AttemptsExhausted(f"the worker died {job.lease.deaths} times on this import{last}")
-    if job.lease.attempt > needs.max_attempts:
-        raise AttemptsExhausted(f"given up after {needs.max_attempts} attempts{last}")
-
-
-def _fail(work: _Work, needs: IndexingNeeds, reason: str) -> None:
-    reason = storable(reason)
-    try:
-        with needs.sessions.begin() as session:
-            release(session, work.job.lease, status=ERROR, error=reason, attempts=0, deaths=0)
-    except Superseded as superseded:
-        logger.info("%s", superseded, extra={"action": "import.superseded"})
-
-
-def _hand_back(work: _Work, needs: IndexingNeeds, reason: Exception) -> None:
-    lease = work.job.lease
-    error = storable(f"attempt {lease.attempt} failed and will be repeated: {reason}")
-    attempts = lease.attempt - isinstance(reason, ShuttingDown)
-    try:
-        with needs.sessions.begin() as session:
-            release(session, lease, status=WAITING, error=error, attempts=attempts)
-    except Superseded as superseded:
-        logger.info("%s", superseded, extra={"action": "import.superseded"})
-    except SERVER_LOST as lost:
-        # The lease runs out by itself, and the next delivery goes on at the checkpoint.
-        logger.warning("not handed back: %s", lost, extra={"action": "import.not_handed_back"})

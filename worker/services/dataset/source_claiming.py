@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import and_, or_, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from shared.errors import AttemptsExhausted, LeaseHeld, SubjectGone
+from shared.errors import LeaseHeld, SubjectGone
 from shared.models import Document, DocumentStatus, UploadFile, UrlSource
 from shared.submitting.files import storable
 from worker.delivery.lease import Lease, claim, owner
@@ -116,22 +116,6 @@ def claim_source(
         sha256=row.sha256,
         validators=validators,
     )
-
-
-def require_tries_left(job: SourceJob, max_attempts: int, max_deaths: int) -> None:
-    """Check how often the sync was picked up, after the claim is committed.
-
-    Raises:
-        AttemptsExhausted: (permanent) too often, or too many workers died on it.
-    """
-    if job.lease.deaths >= max_deaths:
-        raise AttemptsExhausted(f"the worker died {job.lease.deaths} times while fetching it")
-    if job.lease.attempt > max_attempts:
-        last = job.last_error or "the server did not answer, or the worker died"
-        raise AttemptsExhausted(
-            f"given up after {max_attempts} attempts; the last ended so: {last}; "
-            "sync it again to start over"
-        )
 
 
 def give_up_source(

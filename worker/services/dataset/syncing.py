@@ -1,6 +1,5 @@
 """The sync of a URL: fetched, compared, and made a new version only if its content changed."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,19 +10,17 @@ from uuid import UUID
 from sqlalchemy import func, update
 from sqlalchemy.orm import Session, sessionmaker
 
-from shared.errors import Permanent, ShuttingDown, Superseded, UnexpectedFailure
+from shared.errors import ConfigurationError, Permanent, ShuttingDown
 from shared.models import DocumentStatus, UrlSource
 from shared.models.document_status import require_transition
-from shared.queueing.outage import RETRYABLE, SERVER_LOST
 from shared.submitting.files import StoredFile, storable, upload_files
 from worker.delivery import runs
 from worker.delivery.lease import Ago, release, renew
+from worker.delivery.leased_run import attempts_after, require_attempts_left, run_leased
 from worker.providers.fetcher import Fetched, Fetcher
 from worker.services.dataset.needs import Announce, Guard, Heartbeat, Progress
-from worker.services.dataset.source_claiming import SourceJob, claim_source, require_tries_left
+from worker.services.dataset.source_claiming import SourceJob, claim_source
 from worker.services.dataset.source_names import source_name
-
-logger = logging.getLogger(__name__)
 
 Store = Callable[[UUID, str, BinaryIO], StoredFile]
 
@@ -85,33 +82,54 @@ def sync_document(document_id: UUID, dataset_id: UUID, needs: SyncNeeds) -> Sync
     if job is None:
         return Synced.NOTHING_TO_DO
     keeps_guard = False
+    run = partial(_run, job, needs)
     try:
-        with needs.heartbeat.keep(job.lease):
-            synced = runs.part(partial(_run, job, needs))
+        synced = run_leased(run, job.lease, _Ends(job, needs), heartbeat=needs.heartbeat)
         keeps_guard = synced in {Synced.CHANGED, Synced.AGAIN}
-    except Superseded:
-        raise
-    except RETRYABLE as error:
-        _hand_back(job, needs, error)
-        raise
-    except Permanent as error:
-        _fail(job, needs, str(error))
-        raise
-    except Exception as error:
-        # A defect, ours or a library's: another attempt would meet it again.
-        reason = f"unexpected {type(error).__name__}: {error}"
-        _fail(job, needs, reason)
-        raise UnexpectedFailure(reason) from error
-    else:
         return synced
     finally:
         if not keeps_guard:
             needs.guard.release(job.document_id, job.version)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    _job: SourceJob
+    _needs: SyncNeeds
+
+    def hand_back(self, error: Exception) -> None:
+        job = self._job
+        values: dict[str, Any] = {"attempts": attempts_after(job.lease, error)}
+        if not isinstance(error, ShuttingDown) and job.status is not DocumentStatus.COMPLETED:
+            what = f"attempt {job.lease.attempt} failed and will be repeated: {error}"
+            values["error"] = storable(what)
+        with self._needs.sessions.begin() as session:
+            release(session, job.lease, **values)
+
+    def fail(self, error: Permanent | ConfigurationError) -> None:
+        # A version that serves goes on serving.
+        job, reason = self._job, storable(str(error))
+        values: dict[str, Any] = {}
+        if job.status is not DocumentStatus.COMPLETED:
+            values = {"indexing_status": DocumentStatus.ERROR, "stopped_at": Ago()}
+        if job.active_version is not None:
+            reason = f"{reason}; the content of before serves on"
+        with self._needs.sessions.begin() as session:
+            release(session, job.lease, error=reason, attempts=0, deaths=0, **values)
+            _note(session, job)
+        self._needs.progress.publish(job.document_id, status=DocumentStatus.ERROR, error=reason)
+
+
 def _run(job: SourceJob, needs: SyncNeeds) -> Synced:
     runs.checkpoint()
-    require_tries_left(job, needs.max_attempts, needs.max_deaths)
+    require_attempts_left(
+        job.lease,
+        "this URL",
+        max_attempts=needs.max_attempts,
+        max_deaths=needs.max_deaths,
+        last_error=job.last_error,
+        way_out="sync it again to start over",
+    )
     with needs.fetcher.fetch(job.url, job.validators, runs.checkpoint) as fetched:
         if fetched is None or (job.has_file and fetched.sha256 == job.sha256):
             return _unchanged(job, needs, fetched)
@@ -179,35 +197,3 @@ def _note(session: Session, job: SourceJob, **values: Any) -> None:
         .where(UrlSource.document_id == job.document_id)
         .values(checked_at=func.now(), **values)
     )
-
-
-def _fail(job: SourceJob, needs: SyncNeeds, reason: str) -> None:
-    """Say in the row what is wrong; a version that serves goes on serving."""
-    values: dict[str, Any] = {}
-    if job.status is not DocumentStatus.COMPLETED:
-        values = {"indexing_status": DocumentStatus.ERROR, "stopped_at": Ago()}
-    error = reason if job.active_version is None else f"{reason}; the content of before serves on"
-    try:
-        with needs.sessions.begin() as session:
-            release(session, job.lease, error=storable(error), attempts=0, deaths=0, **values)
-            _note(session, job)
-    except Superseded:
-        return
-    needs.progress.publish(job.document_id, status=DocumentStatus.ERROR, error=error)
-
-
-def _hand_back(job: SourceJob, needs: SyncNeeds, reason: Exception) -> None:
-    values: dict[str, Any] = {}
-    if isinstance(reason, ShuttingDown):  # no fault of the document's
-        values = {"attempts": job.lease.attempt - 1}
-    elif job.status is not DocumentStatus.COMPLETED:
-        what = f"attempt {job.lease.attempt} failed and will be repeated: {reason}"
-        values = {"error": storable(what)}
-    try:
-        with needs.sessions.begin() as session:
-            release(session, job.lease, **values)
-    except Superseded as superseded:
-        logger.info("%s", superseded, extra={"action": "sync.superseded"})
-    except SERVER_LOST as lost:
-        # The lease runs out by itself, and the next delivery starts over.
-        logger.warning("not handed back: %s", lost, extra={"action": "sync.not_handed_back"})

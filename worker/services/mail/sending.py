@@ -14,20 +14,19 @@ from uuid import UUID
 
 from shared.errors import (
     AttemptsExhausted,
+    ConfigurationError,
     MailDeferred,
     MailRefused,
     Permanent,
     RagWorkerError,
     RateLimited,
-    ShuttingDown,
-    Superseded,
-    UnexpectedFailure,
 )
 from shared.models import MailStatus
-from shared.queueing.outage import RETRYABLE, SERVER_LOST
+from shared.queueing.outage import SERVER_LOST
 from shared.submitting.files import storable
 from worker.delivery import runs
 from worker.delivery.lease import Ago, release, renew
+from worker.delivery.leased_run import attempts_after, run_leased
 from worker.providers.mailer import Mailer, Receipt
 from worker.services.mail.claiming import (
     MOST_COPIES,
@@ -72,24 +71,14 @@ def deliver_mail(delivery_id: UUID, needs: MailNeeds) -> MailStatus | None:
     if claimed is None:
         return None
     attempt = _Attempt(claimed, needs)
-    try:
-        with needs.heartbeat.keep(claimed.lease):
-            return runs.part(attempt.run)
-    except Superseded:
-        raise
-    except RETRYABLE as error:
-        attempt.hand_back(error)
-        raise
-    except Permanent as error:
-        attempt.fail(error)
-        raise
-    except Exception as error:
-        # A defect, ours or a library's: another attempt would meet it again. What it says
-        # of itself may hold the mail's text.
-        is_ours = isinstance(error, RagWorkerError)
-        reason = UnexpectedFailure(str(error) if is_ours else f"unexpected {type(error).__name__}")
-        attempt.fail(reason)
-        raise reason from error
+    return run_leased(
+        attempt.run, claimed.lease, attempt, heartbeat=needs.heartbeat, words=_unrevealing
+    )
+
+
+def _unrevealing(error: Exception) -> str:
+    # What a library says of itself may hold the mail's text.
+    return str(error) if isinstance(error, RagWorkerError) else f"unexpected {type(error).__name__}"
 
 
 class _Attempt:
@@ -130,24 +119,19 @@ class _Attempt:
             exhausted = AttemptsExhausted(handed_over_twice(error))
             self.fail(exhausted)
             raise exhausted from error
-        values: dict[str, Any] = {"error": storable(f"attempt {self._lease.attempt}: {error}")}
-        if isinstance(error, (ShuttingDown, RateLimited)):
-            values["attempts"] = self._lease.attempt - 1
+        values: dict[str, Any] = {
+            "error": storable(f"attempt {self._lease.attempt}: {error}"),
+            "attempts": attempts_after(self._lease, error),
+        }
         if isinstance(error, MailDeferred):
             values["provider_words"] = storable(str(error))
         if self._mail is not None:
             values["status"] = MailStatus.UNKNOWN if copies else MailStatus.QUEUED
             values["copies"] = copies
-        try:
-            with self._needs.sessions.begin() as session:
-                release(session, self._lease, **values)
-        except Superseded as superseded:
-            logger.info("%s", superseded, extra={"action": "mail.superseded"})
-        except SERVER_LOST as lost:
-            # The lease runs out by itself, and the next delivery goes by the row.
-            logger.warning("not handed back: %s", lost, extra={"action": "mail.not_handed_back"})
+        with self._needs.sessions.begin() as session:
+            release(session, self._lease, **values)
 
-    def fail(self, error: Permanent) -> None:
+    def fail(self, error: Permanent | ConfigurationError) -> None:
         """End the row as ``failed``; its secrets stay sealed, for a retry."""
         reason = str(error)
         if 0 < self._copies_after(error) < MOST_COPIES:
@@ -157,11 +141,8 @@ class _Attempt:
             values["provider"] = self._mailer.name
         if isinstance(error, MailRefused):
             values["provider_words"] = storable(str(error))
-        try:
-            with self._needs.sessions.begin() as session:
-                release(session, self._lease, ended_at=Ago(), **values)
-        except Superseded:
-            return
+        with self._needs.sessions.begin() as session:
+            release(session, self._lease, ended_at=Ago(), **values)
         self._log(MailStatus.FAILED, reason)
 
     def _copies_after(self, error: Exception) -> int:
