@@ -17,6 +17,7 @@ from shared.models.segment import DocumentSegment, SegmentVector
 from shared.models.segment_keyword import SegmentKeywords
 from shared.models.segment_work import SegmentEdit, SegmentImport
 from shared.models.tenant import Account, AccountStatus, Role, Tenant, TenantAccountJoin
+from shared.models.trace import TraceConfig, TraceDelivery, TraceStatus
 from shared.models.url_source import UrlSource
 from shared.models.vector_write import VectorWrite
 from shared.models.worker_node import WorkerNode
@@ -54,6 +55,9 @@ __all__ = [
     "TaskSwitch",
     "Tenant",
     "TenantAccountJoin",
+    "TraceConfig",
+    "TraceDelivery",
+    "TraceStatus",
     "UploadFile",
     "UrlSource",
     "VectorWrite",
