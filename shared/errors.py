@@ -12,6 +12,7 @@
      x Transient                   the same call can succeed later: retry
        + ServiceUnavailable
          + MailDeferred
+         + TracesDeferred
        + IndexReplaced
        + ParserDied
        + Stalled
@@ -25,6 +26,7 @@
          + LimitExceeded
        + MailRefused
        + ProviderRefused
+       + SpansRefused
        + SourceUnusable
          + SourceGone
          + SourceRefused
@@ -117,6 +119,10 @@ class MailDeferred(ServiceUnavailable):
     """The mail was not taken, and may be later: the server said so, or was not reached."""
 
 
+class TracesDeferred(ServiceUnavailable):
+    """The trace provider did not take the spans, and may later: it said so, or was not reached."""
+
+
 class MailUnconfirmed(Transient):
     """The mail was handed over and no answer came: it may have been taken."""
 
@@ -147,6 +153,10 @@ class MailRefused(Permanent):
 
 class ProviderRefused(Permanent):
     """A provider refuses the request: its words say what to set right."""
+
+
+class SpansRefused(Permanent):
+    """The trace provider refuses these spans, alone or together; others it may take."""
 
 
 class SourceUnusable(Permanent):

@@ -21,6 +21,7 @@ pytest_plugins = [
     "tests.fixtures.mail_servers",
     "tests.fixtures.mails",
     "tests.fixtures.removals",
+    "tests.fixtures.trace_receiver",
     "tests.fixtures.web_server",
 ]
 
