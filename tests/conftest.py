@@ -12,6 +12,7 @@ from shared.settings import load_settings
 
 pytest_plugins = [
     "tests.fixtures.servers",
+    "tests.fixtures.vector_stores",
     "tests.fixtures.application",
     "tests.fixtures.embedding_server",
     "tests.fixtures.messages",

@@ -19,7 +19,7 @@ from shared.models.segment_work import SegmentEdit, SegmentImport
 from shared.models.tenant import Account, AccountStatus, Role, Tenant, TenantAccountJoin
 from shared.models.trace import TraceConfig, TraceDelivery, TraceStatus
 from shared.models.url_source import UrlSource
-from shared.models.vector_write import VectorWrite
+from shared.models.vector_write import VectorPoint, VectorWrite
 from shared.models.worker_node import WorkerNode
 
 __all__ = [
@@ -60,6 +60,7 @@ __all__ = [
     "TraceStatus",
     "UploadFile",
     "UrlSource",
+    "VectorPoint",
     "VectorWrite",
     "WorkerNode",
     "db",

@@ -45,6 +45,18 @@ _DELETE_VECTORS = text("""
     DELETE FROM segment_vectors
     WHERE document_id = :document_id AND id = ANY(CAST(:ids AS uuid[]))
 """)
+# The same in a store outside of the database: they count no longer, and are collected.
+_OUTDATE_POINTS = text("""
+    UPDATE vector_points SET is_current = false
+    WHERE vector_id = ANY(CAST(:ids AS uuid[])) AND is_current
+""")
+_NOTE_OUTDATED = text("""
+    INSERT INTO vector_points (vector_id, write_id, is_current)
+    SELECT u.vector_id, w.id, false
+    FROM vector_writes AS w CROSS JOIN unnest(CAST(:ids AS uuid[])) AS u(vector_id)
+    WHERE w.document_id = :document_id AND w.is_live AND w.is_whole
+    ON CONFLICT (vector_id, write_id) DO NOTHING
+""")
 # A part that is done is planned again, one that is at work loses its lease and starts over.
 _OUTDATE_BUILDS = text("""
     UPDATE index_build_documents AS part
@@ -174,13 +186,16 @@ def remove_segments(session: Session, document_id: UUID, ids: Sequence[UUID]) ->
 def remove_vectors(session: Session, document_id: UUID, ids: Sequence[UUID]) -> None:
     """Delete vectors of segments or children from the index in use, and the one being made.
 
-    Those in a store outside of the database are no longer found without their rows.
+    Those in a store outside of the database count no longer, and are collected.
     """
     generations = outdate_builds(session, document_id)
     named = [str(one) for one in ids]
     # In an index that is not a dataset's first, vectors have ids of their own.
     named += [str(uuid5(one, str(number))) for one in ids for number in generations]
     session.execute(_DELETE_VECTORS, {"document_id": document_id, "ids": named})
+    values = {"document_id": document_id, "ids": [str(one) for one in ids]}
+    session.execute(_OUTDATE_POINTS, values)
+    session.execute(_NOTE_OUTDATED, values)
 
 
 def outdate_builds(session: Session, document_id: UUID) -> list[int]:

@@ -1,7 +1,7 @@
 """Documents whose vectors a test writes as the indexing run does: send, then rows, then switch."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
 from shared.models import Document
+from shared.submitting.segment_switches import remove_segments, remove_vectors
 from worker.delivery.lease import Lease, claim, release
 from worker.stores.vectors import (
     Asked,
@@ -25,6 +26,15 @@ _NEW = text("""
     )
     SELECT :id, tenant_id, id, :position, 'a', 'text', :key, 'text_model', '{}'
     FROM datasets WHERE id = :dataset_id
+""")
+_NEW_SEGMENT = text("""
+    INSERT INTO document_segments (
+        id, tenant_id, dataset_id, document_id, version, position, content, word_count, tokens,
+        index_node_hash
+    )
+    SELECT :id, tenant_id, dataset_id, id, :version, :position, '', 0, 0, ''
+    FROM documents WHERE id = :document_id
+    ON CONFLICT (id) DO NOTHING
 """)
 
 
@@ -80,7 +90,23 @@ class Shelf:
         batch = VectorBatch(place, ids, np.stack(vectors))
         self.store.send(batch)
         with self.sessions.begin() as session:
+            self._write_rows(session, place, ids)
             self.store.upsert(session, batch)
+
+    def delete_segments(self, document_id: UUID, *ids: UUID) -> None:
+        with self.sessions.begin() as session:
+            remove_segments(session, document_id, ids)
+
+    def _write_rows(self, session: Session, place: VectorPlace, ids: Sequence[UUID]) -> None:
+        for one in ids:
+            self.positions += 1
+            values = {
+                "id": one,
+                "document_id": place.document_id,
+                "version": place.version,
+                "position": self.positions,
+            }
+            session.execute(_NEW_SEGMENT, values)
 
     def switch(self, place: VectorPlace) -> None:
         with self.sessions.begin() as session:
@@ -102,6 +128,21 @@ class Shelf:
         self.write(place, ids, *vectors)
         self.switch(place)
         return ids
+
+    def part(self, document_id: UUID, ids: Sequence[UUID], *vectors: np.ndarray) -> VectorBatch:
+        """Vectors of segments of the version that serves, sent but not yet written."""
+        place = replace(self.claim(document_id), is_whole=False)
+        batch = VectorBatch(place, ids, np.stack(vectors))
+        self.store.send(batch)
+        return batch
+
+    def change_segments(self, batch: VectorBatch) -> None:
+        """Give segments these vectors in the place of theirs."""
+        with self.sessions.begin() as session:
+            release(session, self.leases[batch.place.document_id])
+            self._write_rows(session, batch.place, batch.ids)
+            remove_vectors(session, batch.place.document_id, batch.ids)
+            self.store.upsert(session, batch)
 
     def query(self, vector: np.ndarray, limit: int = 5, generation: int = 0) -> VectorQuery:
         return VectorQuery(self.dataset_id, generation, vector, limit)

@@ -61,9 +61,15 @@ def shelf(request: pytest.FixtureRequest, app: Flask, dataset_id: UUID) -> Itera
 
 
 def expire_sweeps(shelf: Shelf) -> None:
-    shelf.change(
-        "UPDATE vector_writes SET swept_at = now() - interval '1 day' WHERE swept_at IS NOT NULL"
-    )
+    for table in ("vector_writes", "vector_points"):
+        shelf.change(
+            f"UPDATE {table} SET swept_at = now() - interval '1 day' WHERE swept_at IS NOT NULL"
+        )
+
+
+def points(shelf: Shelf) -> int:
+    with shelf.sessions() as session:
+        return session.scalar(text("SELECT count(*) FROM vector_points")) or 0
 
 
 def writes(shelf: Shelf) -> int:
@@ -261,3 +267,109 @@ def test_collecting_ends_with_no_row_and_no_vector(shelf: Shelf) -> None:
 
     assert (shelf.stored(), writes(shelf)) == (0, 0)
     assert shelf.store.collect() == 0
+
+
+def test_a_change_of_some_segments_is_seen_with_their_rows_and_not_before(shelf: Shelf) -> None:
+    document = shelf.document()
+    first, second = shelf.put(document, EAST, NORTH)
+    made = uuid4()
+    batch = shelf.part(document, [first, made], UP, near(UP, 1))
+    assert shelf.search(EAST, limit=1) == [first]
+    assert shelf.search(UP, limit=3) != [first, made, second]
+    assert shelf.fetch(document, 1, first)[first] == pytest.approx(EAST)
+
+    shelf.change_segments(batch)
+
+    assert shelf.search(UP, limit=3) == [first, made, second]
+    assert len(shelf.search(EAST, limit=9)) == 3, "each once"
+    fetched = shelf.fetch(document, 1, first, second, made)
+    assert fetched[first] == pytest.approx(UP)
+    assert fetched[second] == pytest.approx(NORTH)
+    assert len(fetched) == 3
+    shelf.store.collect()
+    assert shelf.stored() == 3
+
+
+def test_a_change_between_question_and_check_hides_nothing(shelf: Shelf) -> None:
+    document = shelf.document()
+    (segment,) = shelf.put(document, EAST)
+    for step in range(1, 40):
+        shelf.put(shelf.document(), near(EAST, step))
+    query = shelf.query(EAST, limit=2)
+    asked = shelf.store.ask(query)
+    shelf.change_segments(shelf.part(document, [segment], unit(1, 0.001, 0)))
+
+    found = shelf.check(query, asked)
+    while found.again is not None:
+        found = shelf.check(query, shelf.store.ask(query, found.again))
+
+    assert found.matches[0].id == segment
+    assert len(found.matches) == 2
+
+
+def test_changed_again_and_again_a_segment_has_one_vector(shelf: Shelf) -> None:
+    document = shelf.document()
+    (segment,) = shelf.put(document, EAST)
+    for vector in (NORTH, UP, EAST, NORTH):
+        shelf.change_segments(shelf.part(document, [segment], vector))
+        assert shelf.search(vector, limit=9) == [segment]
+        assert shelf.fetch(document, 1, segment)[segment] == pytest.approx(vector)
+    for _ in range(2):
+        shelf.store.collect()
+        expire_sweeps(shelf)
+    assert shelf.stored() == 1
+    assert shelf.search(NORTH, limit=9) == [segment]
+
+
+def test_a_deleted_segment_leaves_no_vector_while_its_version_goes_on(shelf: Shelf) -> None:
+    document = shelf.document()
+    plain, changed, kept = shelf.put(document, EAST, NORTH, UP)
+    made = uuid4()
+    shelf.change_segments(shelf.part(document, [changed, made], EAST, EAST))
+    late = shelf.part(document, [changed], UP)
+
+    shelf.delete_segments(document, plain, changed, made)
+    assert shelf.search(EAST, limit=9) == [kept]
+    shelf.store.send(late)  # it does not know yet
+    shelf.change("UPDATE documents SET lease_expires_at = NULL")
+    shelf.store.collect()
+
+    assert shelf.stored() == 1
+    assert shelf.search(EAST, limit=9) == [kept]
+    expire_sweeps(shelf)
+    shelf.store.collect()
+    assert points(shelf) == 0
+
+
+def test_a_change_that_nobody_finished_is_collected_and_the_old_vector_stays(
+    shelf: Shelf,
+) -> None:
+    document = shelf.document()
+    (segment,) = shelf.put(document, EAST)
+    shelf.part(document, [segment, uuid4()], UP, UP)
+    shelf.store.collect()
+    batch = shelf.part(document, [segment], NORTH)  # the next attempt
+    shelf.change_segments(batch)
+
+    shelf.store.collect()
+    assert shelf.stored() == 1
+    assert shelf.search(UP, limit=9) == [segment]
+    assert shelf.fetch(document, 1, segment)[segment] == pytest.approx(NORTH)
+
+
+def test_an_index_made_anew_after_a_change_counts_once(shelf: Shelf) -> None:
+    """A part of it was done before the segment was changed, and is done again."""
+    document = shelf.document()
+    (segment,) = shelf.put(document, EAST)
+    for vector in (NORTH, UP):
+        place = shelf.claim(document, generation=1)
+        shelf.write(place, [segment], vector)
+        with shelf.sessions.begin() as session:
+            shelf.store.activate(session, place)
+
+    assert shelf.search(UP, limit=9, generation=1) == [segment]
+    assert shelf.search(EAST, limit=9) == [segment]
+    assert shelf.fetch(document, 1, segment, generation=1)[segment] == pytest.approx(UP)
+    shelf.change("UPDATE documents SET lease_expires_at = NULL")
+    shelf.store.collect()
+    assert shelf.stored() == 2

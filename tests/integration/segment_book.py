@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from flask import Flask
+from qdrant_client import QdrantClient, models
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
@@ -20,7 +21,10 @@ from shared.models import (
 from shared.submitting import segments
 from tests.integration.form_documents import CountingEmbedder, Place
 from worker.services.dataset.needs import IndexingNeeds
-from worker.wiring import indexing_needs
+from worker.stores import vector_writes
+from worker.stores.qdrant import QdrantVectorStore
+from worker.stores.vectors import Hit
+from worker.wiring import indexing_needs, vector_store
 
 MANUAL = "The lighthouse lamp turns once in twelve seconds."
 
@@ -115,6 +119,58 @@ class Book:
         observed = CountingEmbedder(before)
         return observed, replace(indexing_needs(), embedders=lambda *_: observed)
 
+    def vectors(self) -> set[UUID]:
+        """Whose vectors count; in Qdrant they are all there is of this document, once collected."""
+        store = vector_store()
+        if not isinstance(store, QdrantVectorStore):
+            query = select(SegmentVector.id).where(SegmentVector.document_id == self.document_id)
+            return set(self.session.scalars(query))
+        store.collect()
+        hits = self.points(store)
+        counted = vector_writes.standing(self.session, hits, None).counted
+        standing = [hit.id for hit in hits if hit.point_id in counted]
+        assert len(set(standing)) == len(standing), "a segment would be found twice"
+        if not self.has_lease():
+            assert len(standing) == len(hits), "nobody collected what does not count"
+        return set(standing)
+
+    def points(self, store: QdrantVectorStore) -> list[Hit]:
+        """The points of this document that are in Qdrant, whatever is to be thought of them."""
+        made: list[Hit] = []
+        client: QdrantClient = store._client
+        for collection in client.get_collections().collections:
+            points, _ = client.scroll(collection.name, limit=10_000)
+            payloads = [(UUID(str(one.id)), one.payload or {}) for one in points]
+            made += [
+                Hit(UUID(payload["segment_id"]), 1, UUID(payload["write_id"]), point)
+                for point, payload in payloads
+                if payload["document_id"] == str(self.document_id)
+            ]
+        return made
+
+    def has_lease(self) -> bool:
+        """Whether somebody is writing, or has died of it."""
+        query = " UNION ALL ".join(
+            f"SELECT 1 FROM {table} WHERE lease_expires_at IS NOT NULL"
+            for table in ("documents", "segment_edits", "segment_imports")
+        )
+        return bool(self.session.execute(text(query)).all())
+
+    def lose_index(self) -> None:
+        """As if a store had lost all it held, and nobody knew."""
+        for statement in (
+            "DELETE FROM segment_vectors",
+            "DELETE FROM segment_keywords",
+            "UPDATE documents SET keyword_segments = 0, keyword_words = 0",
+        ):
+            self.session.execute(text(statement))
+        self.session.commit()
+        store = vector_store()
+        if isinstance(store, QdrantVectorStore):
+            client: QdrantClient = store._client
+            for collection in client.get_collections().collections:
+                client.delete(collection.name, models.FilterSelector(filter=models.Filter()))
+
     def require_sound(self) -> None:
         """Every counter is what its rows say; what is completed can be found, once; no orphans."""
         document, rows = self.document(), self.place.segments(self.document_id)
@@ -136,11 +192,7 @@ class Book:
         assert {one.segment_id for one in words} <= ids
         children = self.place.children(self.document_id)
         assert {one.segment_id for one in children} <= ids
-        vectors = set(
-            self.session.scalars(
-                select(SegmentVector.id).where(SegmentVector.document_id == self.document_id)
-            )
-        )
+        vectors = self.vectors()
         if self.shape.technique == "economy":
             assert vectors == set()
             assert {one.segment_id for one in words} >= {one.id for one in done}

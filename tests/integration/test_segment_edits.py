@@ -26,9 +26,9 @@ from shared.errors import (
 from shared.models import Document, DocumentSegment, db
 from shared.submitting import control, segments
 from shared.submitting.segments import create_segment, delete_segments, update_segment
+from tests.fixtures.vector_stores import on_every_store
 from tests.integration.segment_book import MANUAL, SHAPES, Book
 from worker.services.dataset.segment_edits import give_up_segment, index_segment
-from worker.stores.pgvector import PgVectorStore
 from worker.tasks import dataset as tasks
 from worker.wiring import indexing_needs, sweep
 
@@ -48,6 +48,7 @@ def text_book(app: Flask, session: Session) -> Book:
     return Book(app, session, SHAPES["text"])
 
 
+@on_every_store
 def test_a_segment_made_by_hand_is_found_once_it_is_indexed(book: Book) -> None:
     made = book.create(HORN)
 
@@ -65,6 +66,7 @@ def test_a_segment_made_by_hand_is_found_once_it_is_indexed(book: Book) -> None:
     book.require_sound()
 
 
+@on_every_store
 def test_an_edit_replaces_what_is_found_in_one_step(book: Book) -> None:
     first = book.first()
     before = book.segment(first).content
@@ -90,6 +92,7 @@ def test_what_is_there_already_costs_nothing(text_book: Book) -> None:
     assert text_book.edits() == []
 
 
+@on_every_store
 @pytest.mark.parametrize("shape", ["text", "parents"])
 def test_new_keywords_alone_call_no_model(app: Flask, session: Session, shape: str) -> None:
     book = Book(app, session, SHAPES[shape])
@@ -120,6 +123,7 @@ def test_a_message_of_an_older_edit_brings_the_newest(text_book: Book) -> None:
     text_book.require_sound()
 
 
+@on_every_store
 def test_an_edit_made_while_the_one_before_is_indexed_wins(text_book: Book) -> None:
     first = text_book.first()
     text_book.update(first, HORN)
@@ -140,6 +144,7 @@ def _in_another_session(segment_id: UUID, content: str) -> None:
         update_segment(session, segment_id, content)
 
 
+@on_every_store
 def test_a_worker_frozen_since_an_older_edit_writes_nothing(text_book: Book) -> None:
     """Its edit was completed by another worker, and a newer one has the first token again."""
     first = text_book.first()
@@ -176,6 +181,7 @@ def test_two_workers_one_segment(text_book: Book) -> None:
     text_book.require_sound()
 
 
+@on_every_store
 @pytest.mark.parametrize("what", ["segment", "document"])
 def test_deleted_while_it_is_indexed(book: Book, what: str) -> None:
     made = book.create(HORN)
@@ -207,16 +213,28 @@ class Deathly(BaseException):
     """A process that ends here runs nothing more."""
 
 
-class FaultyStore(PgVectorStore):
-    """Fails before or after it writes."""
+class FaultyStore:
+    """The store of the application; fails before or after it sends, or writes with the rows."""
 
-    def __init__(self, error: BaseException, *, after: bool) -> None:
-        self._error, self._after = error, after
+    def __init__(self, error: BaseException, at: str) -> None:
+        self._error, self._at, self._real = error, at, indexing_needs().vectors
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._real, name)
+
+    def _fail(self, at: str) -> None:
+        if self._at == at:
+            raise self._error
+
+    def send(self, batch: object) -> None:
+        self._fail("before sending")
+        self._real.send(batch)
+        self._fail("after sending")
 
     def upsert(self, session: Session, batch: object) -> None:
-        if self._after:
-            super().upsert(session, batch)
-        raise self._error
+        self._fail("before writing")
+        self._real.upsert(session, batch)
+        self._fail("after writing")
 
 
 ERRORS = {
@@ -227,6 +245,7 @@ ERRORS = {
 }
 
 
+@on_every_store
 @pytest.mark.parametrize("kind", ERRORS)
 def test_a_fault_at_any_stage_leaves_the_old_content_and_no_halves(
     text_book: Book, kind: str
@@ -238,9 +257,12 @@ def test_a_fault_at_any_stage_leaves_the_old_content_and_no_halves(
 
     stages = {
         "embedding": text_book.embedder(before=fail)[1],
-        "before": replace(indexing_needs(), vectors=FaultyStore(error, after=False)),
-        "after": replace(indexing_needs(), vectors=FaultyStore(error, after=True)),
+        "before writing": replace(indexing_needs(), vectors=FaultyStore(error, "before writing")),
+        "after writing": replace(indexing_needs(), vectors=FaultyStore(error, "after writing")),
     }
+    if indexing_needs().vectors.is_external:
+        for at in ("before sending", "after sending"):
+            stages[at] = replace(indexing_needs(), vectors=FaultyStore(error, at))
     first = text_book.first()
     for (stage, needs), is_new in product(stages.items(), (True, False)):
         old = text_book.segment(first).content
@@ -375,6 +397,7 @@ def test_a_segment_whose_plain_message_got_lost_is_swept(text_book: Book) -> Non
     assert text_book.messages() == [("create_segment_to_index_task", [str(made)])]
 
 
+@on_every_store
 def test_a_reindex_makes_the_document_anew_from_its_file(text_book: Book) -> None:
     made = text_book.create(HORN)
     tasks.create_segment_to_index_task(str(made))

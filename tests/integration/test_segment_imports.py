@@ -28,6 +28,7 @@ from shared.errors import (
 from shared.models import Document, db
 from shared.submitting.files import StoredFile, store_file
 from shared.submitting.segments import import_segments
+from tests.fixtures.vector_stores import on_every_store
 from tests.integration.segment_book import MANUAL, SHAPES, Book
 from worker.services.dataset.needs import IndexingNeeds
 from worker.services.dataset.segment_imports import give_up_import, run_import
@@ -61,6 +62,7 @@ def small_batches(**values: object) -> IndexingNeeds:
     return replace(indexing_needs(), batch_segments=4, **values)
 
 
+@on_every_store
 @pytest.mark.parametrize("shape", SHAPES)
 def test_each_good_row_becomes_a_segment_and_each_bad_one_is_named(
     app: Flask, session: Session, shape: str
@@ -164,8 +166,9 @@ ERRORS = {
 }
 
 
+@on_every_store
 @pytest.mark.parametrize("kind", ERRORS)
-@pytest.mark.parametrize("stage", ["embedding", "writing"])
+@pytest.mark.parametrize("stage", ["embedding", "sending", "writing"])
 def test_whatever_stops_it_the_next_delivery_goes_on_behind_the_checkpoint(
     book: Book, kind: str, stage: str
 ) -> None:
@@ -177,10 +180,12 @@ def test_whatever_stops_it_the_next_delivery_goes_on_behind_the_checkpoint(
         if next(calls) == 2:
             raise error
 
+    if stage == "sending" and not indexing_needs().vectors.is_external:
+        pytest.skip("nothing is sent ahead to the database")
     if stage == "embedding":
         needs = small_batches(embedders=book.embedder(fail_at_the_third)[1].embedders)
     else:
-        needs = small_batches(vectors=Breaking(fail_at_the_third))
+        needs = small_batches(vectors=Breaking(stage, fail_at_the_third))
     with pytest.raises(raised):
         run_import(made, needs)
 
@@ -201,17 +206,23 @@ def test_whatever_stops_it_the_next_delivery_goes_on_behind_the_checkpoint(
 
 
 class Breaking:
-    """The store of the application; calls back after each write."""
+    """The store of the application; calls back after each write, ahead or with the rows."""
 
-    def __init__(self, after: Callable[[], None]) -> None:
-        self._real, self._after = indexing_needs().vectors, after
+    def __init__(self, stage: str, after: Callable[[], None]) -> None:
+        self._real, self._stage, self._after = indexing_needs().vectors, stage, after
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._real, name)
 
     def upsert(self, session: Session, batch: object) -> None:
         self._real.upsert(session, batch)
-        self._after()
+        if self._stage == "writing":
+            self._after()
+
+    def send(self, batch: object) -> None:
+        self._real.send(batch)
+        if self._stage == "sending":
+            self._after()
 
 
 def _let_it_go_on(import_id: UUID, kind: str) -> None:
@@ -231,6 +242,7 @@ CHANGES = {
 }
 
 
+@on_every_store
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_happens_meanwhile_stops_it_without_a_trace(book: Book, change: str) -> None:
     statement, raised = CHANGES[change]

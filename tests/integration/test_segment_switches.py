@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from shared.errors import DocumentIndexingInProgress, InvalidRequest, NotFound
 from shared.models import ChildChunk, Document, DocumentSegment, SegmentVector, db
 from shared.submitting.segments import delete_segments, disable_segments, enable_segments
+from tests.fixtures.vector_stores import on_every_store
 from tests.integration.segment_book import MANUAL, SHAPES, Book
 from worker.services.dataset.segment_settling import settle_segments
 from worker.tasks import dataset as tasks
@@ -36,6 +37,7 @@ def both(book: Book) -> list[UUID]:
     return [one.id for one in book.place.segments(book.document_id)]
 
 
+@on_every_store
 def test_a_disabled_segment_is_hidden_at_once_and_enabled_without_a_call(book: Book) -> None:
     first, second = both(book)
     observed, needs = book.embedder()
@@ -92,13 +94,10 @@ def test_a_late_message_does_not_undo_what_came_after_it(text_book: Book) -> Non
     assert not text_book.segment(first).enabled
 
 
+@on_every_store
 def test_enabling_brings_back_what_the_index_has_lost(book: Book) -> None:
     first, second = both(book)
-    table = "segment_keywords" if book.shape.technique == "economy" else "segment_vectors"
-    book.session.execute(text(f"DELETE FROM {table}"))
-    book.session.execute(text("UPDATE documents SET keyword_segments = 0, keyword_words = 0"))
-    book.session.execute(text("DELETE FROM segment_keywords"))
-    book.session.commit()
+    book.lose_index()
 
     for _ in range(2):
         tasks.enable_segments_to_index_task([str(first), str(second)], "", "")
@@ -149,6 +148,7 @@ def test_deletion_skips_nothing(text_book: Book, state: str, by: str) -> None:
             delete_segments(text_book.session, [made])
 
 
+@on_every_store
 def test_deletion_takes_all_that_belongs_to_a_segment(book: Book) -> None:
     first, second = both(book)
     book.update(second, HORN * 2)
@@ -230,6 +230,7 @@ def test_wrong_ids_are_refused_at_once(text_book: Book) -> None:
     assert text_book.segment(first).enabled
 
 
+@on_every_store
 def test_a_deletion_and_a_reindex_at_once_leave_right_counters(text_book: Book) -> None:
     """A segment of the old version goes while the new one is made."""
     made = text_book.create(HORN)

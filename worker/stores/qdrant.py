@@ -6,20 +6,19 @@ lays the vectors out by.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any
 from uuid import UUID, uuid5
 
 import numpy as np
 from numpy.typing import NDArray
 from qdrant_client import QdrantClient, models
-from qdrant_client.http.exceptions import UnexpectedResponse
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
 from shared.errors import SubjectGone
-from worker.stores import vector_writes
-from worker.stores.qdrant_errors import NOT_FOUND, is_there_already, mapped
+from worker.stores import vector_points, vector_writes
+from worker.stores.qdrant_collections import Collections
 from worker.stores.vectors import (
     Asked,
     Found,
@@ -30,8 +29,6 @@ from worker.stores.vectors import (
     VectorQuery,
 )
 
-Answer = TypeVar("Answer")
-
 #: Points a request: 3,072 dimensions as JSON stay below Qdrant's 32 MB.
 _POINTS = 256
 #: Asked for beyond what is wanted: what does not count any more takes places among the best.
@@ -40,6 +37,8 @@ _MOST_HITS = 10_000
 _MOST_DOCUMENTS = 1_000
 #: Writes deleted by one request.
 _SWEEP = 100
+#: Points deleted by one request, of writes that stay.
+_SWEEP_POINTS = 1000
 #: After this a request that was under way when its writer lost its lease has arrived or never will.
 _SWEEP_AGAIN_SECONDS = 3600.0
 
@@ -66,20 +65,20 @@ class QdrantVectorStore:
     ) -> None:
         self._client = client
         self._sessions = sessions
-        self._prefix = prefix
-        self._is_local = is_local
-        self._made: set[int] = set()
+        self._collections = Collections(client, prefix, is_local=is_local)
 
     def send(self, batch: VectorBatch) -> None:
         """Write a batch ahead of its rows; in no transaction."""
         dimension = int(batch.vectors.shape[1])
+        write = vector_writes.write_id(batch.place)
         try:
             with self._sessions.begin() as session:
                 vector_writes.note(session, batch.place, dimension)
+                if not batch.place.is_whole:
+                    vector_points.note(session, write, batch.ids)
         except IntegrityError as error:
             raise SubjectGone(f"document {batch.place.document_id} was deleted") from error
-        self._require_collection(dimension)
-        write = vector_writes.write_id(batch.place)
+        self._collections.make(dimension)
         payload = {"index": _index(batch.place.dataset_id, batch.place.generation)}
         payload |= {"document_id": str(batch.place.document_id), "write_id": str(write)}
         for start in range(0, len(batch.ids), _POINTS):
@@ -90,10 +89,13 @@ class QdrantVectorStore:
                 payloads=[{**payload, "segment_id": str(one)} for one in ids],
             )
             # Waiting: the rows must not say so before a search would find them.
-            self._call(self._client.upsert, self._collection(dimension), points=points, wait=True)
+            self._collections.call(self._client.upsert, dimension, points=points, wait=True)
 
     def upsert(self, session: Session, batch: VectorBatch) -> None:
-        """Nothing: ``send`` has written it, and ``activate`` says so."""
+        """``send`` has written it; of a whole version ``activate`` says so, here of a part."""
+        if not batch.place.is_whole:
+            vector_writes.serve(session, batch.place)
+            vector_points.serve(session, vector_writes.write_id(batch.place), batch.ids)
 
     def activate(self, session: Session, place: VectorPlace) -> None:
         """Let search see what was written."""
@@ -123,20 +125,24 @@ class QdrantVectorStore:
         ids: Sequence[UUID],
     ) -> dict[UUID, NDArray[np.float32]]:
         """The vectors of these segments, those that exist; ends the session's transaction."""
-        found = vector_writes.live(session, document_id, version, generation)
+        located = vector_points.locate(session, document_id, version, generation, ids)
         session.commit()
-        if found is None:
-            return {}
-        write, dimension = found
-        by_point = {str(_point(write, one)): one for one in ids}
-        points = self._call(
-            self._client.retrieve,
-            self._collection(dimension),
-            ids=list(by_point),
-            with_payload=False,
-            with_vectors=True,
-        )
-        return {by_point[str(one.id)]: np.array(one.vector, np.float32) for one in points}
+        vectors: dict[UUID, NDArray[np.float32]] = {}
+        for dimension in {one.dimension for one in located}:
+            by_point = {
+                str(_point(one.write_id, one.vector_id)): one.vector_id
+                for one in located
+                if one.dimension == dimension
+            }
+            points = self._collections.call(
+                self._client.retrieve,
+                dimension,
+                ids=list(by_point),
+                with_payload=False,
+                with_vectors=True,
+            )
+            vectors |= {by_point[str(one.id)]: np.array(one.vector, np.float32) for one in points}
+        return vectors
 
     def ask(self, query: VectorQuery, again: Asked | None = None) -> Asked:
         """The nearest points of an index, whether they still count or not."""
@@ -144,11 +150,11 @@ class QdrantVectorStore:
         if again is not None:
             wanted = again.wanted
         dimension = len(query.vector)
-        if not self._has_collection(dimension):
+        if not self._collections.exists(dimension):
             return Asked()
-        answer = self._call(
+        answer = self._collections.call(
             self._client.query_points,
-            self._collection(dimension),
+            dimension,
             query=query.vector.tolist(),
             query_filter=_filter(query),
             limit=min(wanted, _MOST_HITS),
@@ -160,17 +166,12 @@ class QdrantVectorStore:
     def search(self, session: Session, query: VectorQuery, asked: Asked) -> Found:
         """Those of the points that count, as the transaction sees it.
 
-        A write that counted when the store was asked and does not now has had a
-        successor since, which the answer may lack: then it is better to ask again.
+        What counted when the store was asked and does not now has had a successor
+        since, which the answer may lack: then it is better to ask again.
         """
         standing = vector_writes.standing(session, asked.hits, query.documents)
-        matches = [
-            Match(hit.id, hit.score)
-            for hit in asked.hits
-            if hit.write_id in standing.live and hit.id not in standing.disabled
-        ]
-        counted = standing.live | standing.hidden
-        gone = {hit.write_id for hit in asked.hits} - counted
+        matches = [Match(hit.id, hit.score) for hit in standing.matching]
+        gone, counted = standing.gone, standing.counted
         # One that did not count before and does now was perhaps not yet whole when asked.
         is_settled = gone <= asked.seen and not (counted & asked.seen)
         has_more = len(asked.hits) >= min(asked.wanted, _MOST_HITS) > 0
@@ -182,15 +183,19 @@ class QdrantVectorStore:
 
     def collect(self) -> int:
         """Delete what neither search nor a running claim needs; safe to repeat."""
+        return self._collect_writes() + self._collect_points()
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._client.close()
+
+    def _collect_writes(self) -> int:
         collected = 0
         while True:
             with self._sessions() as session:
                 unused = vector_writes.unused(session, _SWEEP_AGAIN_SECONDS, _SWEEP)
-            by_dimension: dict[int, list[str]] = defaultdict(list)
-            for write, dimension, _ in unused:
-                by_dimension[dimension].append(str(write))
-            for dimension, writes in by_dimension.items():
-                self._delete(dimension, writes)
+            for dimension, writes in _by_dimension((row[1], str(row[0])) for row in unused):
+                self._delete(dimension, models.FilterSelector(filter=_where(write_id=writes)))
             with self._sessions.begin() as session:
                 vector_writes.swept(
                     session,
@@ -201,62 +206,32 @@ class QdrantVectorStore:
             if len(unused) < _SWEEP:
                 return collected
 
-    def close(self) -> None:
-        """Close its connections."""
-        self._client.close()
+    def _collect_points(self) -> int:
+        collected = 0
+        while True:
+            with self._sessions() as session:
+                unused = vector_points.unused(session, _SWEEP_AGAIN_SECONDS, _SWEEP_POINTS)
+            points = ((one.dimension, str(_point(one.write_id, one.vector_id))) for one in unused)
+            for dimension, ids in _by_dimension(points):
+                self._delete(dimension, models.PointIdsList(points=[*ids]))
+            with self._sessions.begin() as session:
+                vector_points.swept(session, unused)
+            collected += len(unused)
+            if len(unused) < _SWEEP_POINTS:
+                return collected
 
-    def _delete(self, dimension: int, writes: Sequence[str]) -> None:
-        if self._has_collection(dimension):
-            self._call(
-                self._client.delete,
-                self._collection(dimension),
-                points_selector=models.FilterSelector(filter=_where(write_id=writes)),
-                wait=True,
+    def _delete(self, dimension: int, chosen: models.FilterSelector | models.PointIdsList) -> None:
+        if self._collections.exists(dimension):
+            self._collections.call(
+                self._client.delete, dimension, points_selector=chosen, wait=True
             )
 
-    def _collection(self, dimension: int) -> str:
-        return f"{self._prefix}_{dimension}"
 
-    def _has_collection(self, dimension: int) -> bool:
-        if dimension not in self._made:
-            name = self._collection(dimension)
-            if not self._call(self._client.collection_exists, name):
-                return False
-            self._made.add(dimension)
-        return True
-
-    def _require_collection(self, dimension: int) -> None:
-        if self._has_collection(dimension):
-            return
-        name = self._collection(dimension)
-        # The inner product of unit vectors is the cosine, and nothing is scaled again.
-        shape = models.VectorParams(size=dimension, distance=models.Distance.DOT)
-        try:
-            self._client.create_collection(name, vectors_config=shape)
-        except Exception as error:
-            if not is_there_already(error):
-                raise mapped(error) from error
-        if not self._is_local:
-            by_tenant = models.KeywordIndexParams(
-                type=models.KeywordIndexType.KEYWORD, is_tenant=True
-            )
-            plain = models.PayloadSchemaType.KEYWORD
-            for field, kind in (
-                ("index", by_tenant),
-                ("document_id", plain),
-                ("write_id", plain),
-            ):
-                self._call(self._client.create_payload_index, name, field, kind)
-        self._made.add(dimension)
-
-    def _call(self, request: Callable[..., Answer], *args: Any, **kwargs: Any) -> Answer:
-        try:
-            return request(*args, **kwargs)
-        except Exception as error:
-            if isinstance(error, UnexpectedResponse) and error.status_code == NOT_FOUND:
-                # Somebody deleted the collection: the next attempt makes it again.
-                self._made.clear()
-            raise mapped(error) from error
+def _by_dimension(chosen: Iterable[tuple[int, str]]) -> Iterable[tuple[int, list[str]]]:
+    collected: dict[int, list[str]] = defaultdict(list)
+    for dimension, one in chosen:
+        collected[dimension].append(one)
+    return collected.items()
 
 
 def _index(dataset_id: UUID, generation: int) -> str:
@@ -269,7 +244,8 @@ def _point(write: UUID, segment_id: UUID) -> UUID:
 
 def _hit(point: models.ScoredPoint) -> Hit:
     payload: Any = point.payload
-    return Hit(UUID(payload["segment_id"]), point.score, UUID(payload["write_id"]))
+    segment, write = UUID(payload["segment_id"]), UUID(payload["write_id"])
+    return Hit(segment, point.score, write, UUID(str(point.id)))
 
 
 def _filter(query: VectorQuery) -> models.Filter:

@@ -7,7 +7,8 @@ from uuid import UUID, uuid5
 from sqlalchemy import Row, bindparam, select, text
 from sqlalchemy.orm import Session
 
-from shared.models import Document, DocumentSegment, VectorWrite
+from shared.models import ChildChunk, Document, DocumentSegment, VectorWrite
+from worker.stores import vector_points
 from worker.stores.vectors import Hit, VectorPlace
 
 #: The namespace of write ids.
@@ -15,9 +16,10 @@ _NAMESPACE = UUID("b6a1d7f0-3f0e-5c55-8e52-4f1f6a0f7d11")
 
 _NOTE = text("""
     INSERT INTO vector_writes (
-        id, dataset_id, document_id, version, generation, dimension, holder_id, token
+        id, dataset_id, document_id, version, generation, dimension, holder_id, token, is_whole
     )
-    SELECT :id, :dataset_id, documents.id, :version, :generation, :dimension, :holder_id, :token
+    SELECT :id, :dataset_id, documents.id, :version, :generation, :dimension, :holder_id, :token,
+           :is_whole
     -- With no document left there is no row to refer to, but still something to collect.
     FROM (SELECT) AS one LEFT JOIN documents ON documents.id = :document_id
     -- Collected already, because the lease was lost meanwhile: it is collected again.
@@ -38,6 +40,14 @@ _UNUSED = text("""
           SELECT 1 FROM index_build_documents AS holder
           WHERE holder.id = w.holder_id AND holder.lease_token = w.token
             AND holder.lease_expires_at IS NOT NULL
+          UNION ALL
+          SELECT 1 FROM segment_edits AS holder
+          WHERE holder.id = w.holder_id AND holder.lease_token = w.token
+            AND holder.lease_expires_at IS NOT NULL
+          UNION ALL
+          SELECT 1 FROM segment_imports AS holder
+          WHERE holder.id = w.holder_id AND holder.lease_token = w.token
+            AND holder.lease_expires_at IS NOT NULL
       ))
     ORDER BY w.swept_at NULLS FIRST, w.id
     LIMIT :limit
@@ -47,7 +57,13 @@ _SWEPT = text("""
 """)
 _FORGET = text("DELETE FROM vector_writes WHERE id = ANY(CAST(:ids AS uuid[]))")
 
-_ACTIVATE = text("UPDATE vector_writes SET is_live = true WHERE id = :id")
+_SERVE = text("UPDATE vector_writes SET is_live = true WHERE id = :id AND NOT is_live")
+# An index that was being made, and was begun anew after an edit, has been written twice.
+_RETIRE_SAME = text("""
+    UPDATE vector_writes SET is_live = false
+    WHERE document_id = :document_id AND version = :version AND generation = :generation
+      AND is_live AND id <> :id
+""")
 _RETIRE_VERSIONS = text("""
     UPDATE vector_writes SET is_live = false
     WHERE document_id = :document_id AND version IS DISTINCT FROM :keep AND is_live
@@ -63,14 +79,15 @@ class Standing:
     """What has become of hits.
 
     Attributes:
-        live: writes that search sees.
-        hidden: those of documents that it may not see, or was not asked about.
-        disabled: segments that it may not see.
+        matching: hits that search sees.
+        counted: the writes and points that count, those of documents that search may not
+            see, or was not asked about, and of disabled segments included.
+        gone: those that do not.
     """
 
-    live: frozenset[UUID]
-    hidden: frozenset[UUID]
-    disabled: frozenset[UUID]
+    matching: Sequence[Hit]
+    counted: frozenset[UUID]
+    gone: frozenset[UUID]
 
 
 _STANDING = (
@@ -82,18 +99,13 @@ _STANDING = (
         Document.active_version == VectorWrite.version,
     )
 )
-_DISABLED = select(DocumentSegment.id).where(
-    DocumentSegment.id.in_(bindparam("ids", expanding=True)), DocumentSegment.enabled.is_(False)
+_SEGMENTS = select(DocumentSegment.id, DocumentSegment.enabled).where(
+    DocumentSegment.id.in_(bindparam("ids", expanding=True))
 )
-_LIVE = (
-    select(VectorWrite.id, VectorWrite.dimension)
-    .join(Document, Document.id == VectorWrite.document_id)
-    .where(
-        VectorWrite.document_id == bindparam("document_id"),
-        VectorWrite.version == bindparam("version"),
-        VectorWrite.generation == bindparam("generation"),
-        VectorWrite.is_live,
-    )
+_CHILDREN = (
+    select(ChildChunk.id, DocumentSegment.enabled)
+    .join(DocumentSegment, DocumentSegment.id == ChildChunk.segment_id)
+    .where(ChildChunk.id.in_(bindparam("ids", expanding=True)))
 )
 
 
@@ -115,13 +127,26 @@ def note(session: Session, place: VectorPlace, dimension: int) -> None:
             "dimension": dimension,
             "holder_id": place.holder_id,
             "token": place.token,
+            "is_whole": place.is_whole,
         },
     )
 
 
 def activate(session: Session, place: VectorPlace) -> None:
-    """Let search see a write, as far as its version is the active one."""
-    session.execute(_ACTIVATE, {"id": write_id(place)})
+    """Let search see a version's write, and no other, as far as it is the active one."""
+    values = {
+        "id": write_id(place),
+        "document_id": place.document_id,
+        "version": place.version,
+        "generation": place.generation,
+    }
+    session.execute(_RETIRE_SAME, values)
+    serve(session, place)
+
+
+def serve(session: Session, place: VectorPlace) -> None:
+    """Let search see a write, beside the others of its version."""
+    session.execute(_SERVE, {"id": write_id(place)})
 
 
 def retire_versions(session: Session, document_id: UUID, keep: int | None) -> None:
@@ -136,25 +161,40 @@ def retire_generations(session: Session, document_ids: Sequence[UUID], keep: Seq
 
 
 def standing(session: Session, hits: Sequence[Hit], documents: Sequence[UUID] | None) -> Standing:
-    """Which of an external store's hits count; two queries, however many there are."""
+    """Which of an external store's hits count; a few queries, however many there are."""
     writes = {"ids": list({hit.write_id for hit in hits})}
     rows = session.execute(_STANDING, writes).all()
     wanted = None if documents is None else set(documents)
-    live = frozenset(
+    live = {row[0] for row in rows}
+    seen = {
         write
         for write, document, is_visible in rows
         if is_visible and (wanted is None or document in wanted)
+    }
+    of_live = [hit for hit in hits if hit.write_id in live]
+    counting = _counting(session, of_live)
+    return Standing(
+        [hit for hit in of_live if hit.write_id in seen and counting.get(hit.point_id)],
+        frozenset(live | counting.keys()),
+        frozenset(
+            {hit.write_id for hit in hits} - live
+            | {hit.point_id for hit in of_live} - counting.keys()
+        ),
     )
-    disabled = session.scalars(_DISABLED, {"ids": [hit.id for hit in hits]})
-    return Standing(live, frozenset(row[0] for row in rows) - live, frozenset(disabled))
 
 
-def live(
-    session: Session, document_id: UUID, version: int, generation: int
-) -> Row[UUID, int] | None:
-    """The write, and its dimension, that serves a version of a document in an index."""
-    values = {"document_id": document_id, "version": version, "generation": generation}
-    return session.execute(_LIVE, values).one_or_none()
+def _counting(session: Session, hits: Sequence[Hit]) -> dict[UUID, bool]:
+    """Of each point that is a segment's or a child's now, whether that is enabled."""
+    ids = list({hit.id for hit in hits})
+    enabled: dict[UUID, bool] = {row[0]: row[1] for row in session.execute(_SEGMENTS, {"ids": ids})}
+    if children := [one for one in ids if one not in enabled]:
+        enabled |= {row[0]: row[1] for row in session.execute(_CHILDREN, {"ids": children})}
+    outdated = vector_points.outdated(session, list({hit.write_id for hit in hits}), ids)
+    return {
+        hit.point_id: enabled[hit.id]
+        for hit in hits
+        if hit.id in enabled and (hit.id, hit.write_id) not in outdated
+    }
 
 
 def unused(session: Session, again_seconds: float, limit: int) -> Sequence[Row[UUID, int, bool]]:

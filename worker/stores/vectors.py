@@ -21,8 +21,11 @@ class VectorPlace:
 
     Attributes:
         generation: which of the dataset's indexes they are for.
-        holder_id: the row whose lease is held: the document, or its part in a rebuild.
+        holder_id: the row whose lease is held: the document, its part in a rebuild, or
+            the change of its segments.
         token: that lease's fencing token.
+        is_whole: whether all vectors of the version are written; else those of some
+            segments, to a version that serves already.
     """
 
     dataset_id: UUID
@@ -31,6 +34,7 @@ class VectorPlace:
     generation: int
     holder_id: UUID
     token: int
+    is_whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +79,14 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Hit(Match):
-    """What an external store found: nothing says yet that it still counts."""
+    """What an external store found: nothing says yet that it still counts.
+
+    Attributes:
+        point_id: its own id in that store.
+    """
 
     write_id: UUID
+    point_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +95,7 @@ class Asked:
 
     Attributes:
         wanted: how many hits it was asked for; as many as it has, when there are fewer.
-        seen: writes that were found not to count any more, up to here.
+        seen: writes, and single points of others, that were found not to count, up to here.
     """
 
     hits: Sequence[Hit] = ()
@@ -124,10 +133,17 @@ class VectorStore(Protocol):
         """
 
     def upsert(self, session: Session, batch: VectorBatch) -> None:
-        """Write a batch that was sent, with its rows, where the store is in the database."""
+        """Write a batch with its rows, where the store is in the database.
+
+        Elsewhere it was sent; where it is not a version's whole, search sees it from this
+        transaction on.
+        """
 
     def activate(self, session: Session, place: VectorPlace) -> None:
-        """Let search see what was written, in the transaction that makes the version active."""
+        """Let search see what was written, in the transaction that makes the version active.
+
+        What else was written for that version and index is seen no longer.
+        """
 
     def delete_other_versions(self, session: Session, document_id: UUID, keep: int | None) -> None:
         """Delete the document's vectors of every version but ``keep``, of every generation."""

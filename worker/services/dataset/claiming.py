@@ -78,8 +78,9 @@ class Job:
             self.document_id,
             self.version,
             self.generation,
-            self.document_id,
+            self.lease.row_id,
             self.lease.token,
+            is_whole=self.lease.row_id == self.document_id,
         )
 
 

@@ -27,7 +27,7 @@ from worker.services.dataset import activation
 from worker.services.dataset.claiming import Job, job_on_active_version
 from worker.services.dataset.embedding import Known, Lookup
 from worker.services.dataset.needs import IndexingNeeds
-from worker.services.dataset.segment_writing import Content, lock_served, prepare, switch
+from worker.services.dataset.segment_writing import Content, lock_served, prepare, send, switch
 
 logger = logging.getLogger(__name__)
 
@@ -172,6 +172,7 @@ def _run(work: _Work, needs: IndexingNeeds) -> None:
         raise Permanent(
             "it holds no word that a keyword search could find: give it text, or keywords"
         )
+    send(needs.vectors, job, [work.segment_id], [prepared])
     with needs.sessions.begin() as session:
         served = lock_served(session, job)
         if served is None:

@@ -27,7 +27,7 @@ from worker.services.dataset.embedding import Known
 from worker.services.dataset.extracting import extract_rows
 from worker.services.dataset.needs import IndexingNeeds
 from worker.services.dataset.segment_rows import segments_of_table
-from worker.services.dataset.segment_writing import Content, append, lock_served, prepare
+from worker.services.dataset.segment_writing import Content, append, lock_served, prepare, send
 
 #: Refused rows whose reasons are kept; the others are counted.
 MAX_PROBLEMS = 100
@@ -211,6 +211,9 @@ def _import_batch(work: _Work, needs: IndexingNeeds, batch: list[_Row]) -> None:
         else:
             done.refuse(number, "it holds no word that a keyword search could find")
     done.imported += len(found)
+    ids, prepared = [one for one, _ in found], [one for _, one in found]
+    if found:
+        send(needs.vectors, job, ids, prepared)
     with needs.sessions.begin() as session:
         served = lock_served(session, job)
         if served is None:
@@ -227,7 +230,6 @@ def _import_batch(work: _Work, needs: IndexingNeeds, batch: list[_Row]) -> None:
         # The checkpoint, by the token: a lost lease writes nothing.
         renew(session, job.lease, **done.columns)
         if found:
-            ids, prepared = [one for one, _ in found], [one for _, one in found]
             append(session, job, needs, served, ids, prepared)
     work.done.last_row, work.done.imported = done.last_row, done.imported
     work.done.refused, work.done.problems = done.refused, done.problems

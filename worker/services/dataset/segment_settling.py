@@ -39,8 +39,9 @@ def settle_segments(segment_ids: Sequence[UUID], needs: IndexingNeeds) -> None:
             )
         )
     for document_id in sorted(owners):
+        lost = _lost(document_id, segment_ids, needs)
         with needs.sessions.begin() as session:
-            _settle(session, document_id, segment_ids, needs)
+            _settle(session, document_id, segment_ids, lost)
 
 
 def forget_segments(document_id: UUID, segment_ids: Sequence[UUID], needs: IndexingNeeds) -> None:
@@ -57,22 +58,39 @@ def forget_segments(document_id: UUID, segment_ids: Sequence[UUID], needs: Index
         remove_segments(session, document_id, segment_ids)
 
 
+def _lost(document_id: UUID, segment_ids: Sequence[UUID], needs: IndexingNeeds) -> set[UUID]:
+    """Completed segments that a search cannot find; no lock waits for a vector store."""
+    with needs.sessions() as session:
+        document = session.get(Document, document_id)
+        if document is None:
+            return set()
+        done = _enabled(session, document, segment_ids)
+        ids = [one.id for one in done if one.status == COMPLETED]
+        return set(ids) - _found(session, document, ids, needs)
+
+
+def _enabled(
+    session: Session, document: Document, segment_ids: Sequence[UUID]
+) -> Sequence[DocumentSegment]:
+    return session.scalars(
+        select(DocumentSegment).where(
+            DocumentSegment.id.in_(segment_ids),
+            DocumentSegment.document_id == document.id,
+            DocumentSegment.version == document.active_version,
+            DocumentSegment.enabled,
+        )
+    ).all()
+
+
 def _settle(
-    session: Session, document_id: UUID, segment_ids: Sequence[UUID], needs: IndexingNeeds
+    session: Session, document_id: UUID, segment_ids: Sequence[UUID], lost: set[UUID]
 ) -> None:
     document = session.scalars(
         select(Document).where(Document.id == document_id).with_for_update(key_share=True)
     ).one_or_none()
     if document is None:
         return
-    segments = session.scalars(
-        select(DocumentSegment).where(
-            DocumentSegment.id.in_(segment_ids),
-            DocumentSegment.document_id == document_id,
-            DocumentSegment.version == document.active_version,
-            DocumentSegment.enabled,
-        )
-    ).all()
+    segments = _enabled(session, document, segment_ids)
     edits = {
         one.segment_id: one
         for one in session.scalars(
@@ -84,12 +102,16 @@ def _settle(
     work = [edit for edit in edits.values() if edit.status == ERROR]
     for edit in work:
         edit.status, edit.error, edit.attempts, edit.deaths = WAITING, None, 0, 0
-    done = [one for one in segments if one.status == COMPLETED and one.id not in edits]
-    lost = _not_found(session, document, done, needs)
-    for segment in lost:
+    # What was changed since is found, or about to be.
+    again = [
+        one
+        for one in segments
+        if one.id in lost and one.status == COMPLETED and one.id not in edits
+    ]
+    for segment in again:
         edit = write_edit(session, segment, segment.content, segment.answer, segment.keywords)
         work.append(edit)
-    add_to_counters(session, document_id, Difference(completed=-len(lost)))
+    add_to_counters(session, document_id, Difference(completed=-len(again)))
     waiting = {edit.segment_id for edit in work}
     for segment in segments:
         if segment.id in waiting:
@@ -97,19 +119,18 @@ def _settle(
     announce_edits(session, work)
 
 
-def _not_found(
-    session: Session,
-    document: Document,
-    segments: Sequence[DocumentSegment],
-    needs: IndexingNeeds,
-) -> list[DocumentSegment]:
-    """Those that have neither what a search by vector finds nor, in economy, any words."""
-    ids = [one.id for one in segments]
+def _found(
+    session: Session, document: Document, ids: Sequence[UUID], needs: IndexingNeeds
+) -> set[UUID]:
+    """Those that have what a search by vector finds or, in economy, words."""
     index = session.execute(
         select(Dataset.indexing_technique, Dataset.index_generation).where(
             Dataset.id == document.dataset_id
         )
     ).one()
+    if index.indexing_technique == ECONOMY:
+        query = select(SegmentKeywords.segment_id).where(SegmentKeywords.segment_id.in_(ids))
+        return set(session.scalars(query))
     fetch = partial(
         needs.vectors.fetch,
         session,
@@ -117,20 +138,13 @@ def _not_found(
         document.active_version or 0,
         index.index_generation,
     )
-    if index.indexing_technique == ECONOMY:
-        query = select(SegmentKeywords.segment_id).where(SegmentKeywords.segment_id.in_(ids))
-        found = set(session.scalars(query))
-    elif needs.vectors.is_external:
-        return []  # no transaction waits for a store
-    elif document.doc_form == DocForm.HIERARCHICAL:
-        rows = session.execute(
-            select(ChildChunk.id, ChildChunk.segment_id).where(ChildChunk.segment_id.in_(ids))
-        )
-        parents = {row.id: row.segment_id for row in rows}
-        vectors = fetch(list(parents))
-        found = {parents[one] for one in vectors} - {
-            parent for child, parent in parents.items() if child not in vectors
-        }
-    else:
-        found = set(fetch(ids))
-    return [one for one in segments if one.id not in found]
+    if document.doc_form != DocForm.HIERARCHICAL:
+        return set(fetch(ids))
+    rows = session.execute(
+        select(ChildChunk.id, ChildChunk.segment_id).where(ChildChunk.segment_id.in_(ids))
+    )
+    parents = {row.id: row.segment_id for row in rows}
+    vectors = fetch(list(parents))
+    return {parents[one] for one in vectors} - {
+        parent for child, parent in parents.items() if child not in vectors
+    }

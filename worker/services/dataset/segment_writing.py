@@ -7,7 +7,6 @@ from uuid import UUID
 from sqlalchemy import Row, func, select, text
 from sqlalchemy.orm import Session
 
-from shared.errors import Permanent
 from shared.models import Document, DocumentSegment
 from shared.models.process_rule import DocForm
 from shared.models.segment_work import COMPLETED
@@ -28,6 +27,7 @@ from worker.services.dataset.plans import plan_of
 from worker.services.dataset.splitting import Passage, SplitRule
 from worker.services.dataset.vector_batches import require_same_index, vectors_of
 from worker.services.dataset.words import WordCounts
+from worker.stores.vectors import VectorStore
 
 #: What a person wrote as one segment stays one.
 _WHOLE = SplitRule(max_tokens=1_000_000, overlap_tokens=0)
@@ -87,14 +87,8 @@ def prepare(
 
     Raises:
         ServiceUnavailable: (transient) the embedding provider does not answer.
-        Permanent: the dataset's model makes other vectors than it holds, or they are held
-            outside of the database.
+        Permanent: the dataset's model makes other vectors than it holds.
     """
-    if needs.vectors.is_external and job.has_vectors:
-        raise Permanent(
-            "segments cannot be changed by hand where the vectors are outside of the database: "
-            "set VECTOR_STORE=pgvector, or change the document's file"
-        )
     plan, embedder = plan_of(job), embedder_of(job, needs)
     if plan.form is DocForm.HIERARCHICAL:
         families = Families(plan.children, embedder.count_tokens)
@@ -112,6 +106,17 @@ def prepare(
         texts = ["\n".join((one.text, *(one.keywords or ()))) for one in contents]
         counts = keywords.count(texts, job.dataset_id)
     return [Prepared(*one) for one in zip(contents, embedded, counts, strict=True)]
+
+
+def send(vectors: VectorStore, job: Job, ids: Sequence[UUID], prepared: Sequence[Prepared]) -> None:
+    """Write vectors ahead of their rows, where they cannot share a transaction.
+
+    Raises:
+        ServiceUnavailable: (transient) the vector store does not answer.
+    """
+    if vectors.is_external and job.has_vectors:
+        embedded = [one.embedded for one in prepared]
+        vectors.send(vectors_of(job, ids, embedded, list(child_chunks.children_of(ids, embedded))))
 
 
 def lock_served(session: Session, job: Job) -> Served | None:
@@ -173,10 +178,10 @@ def switch(
     ).one_or_none()
     if before is None:
         return False
+    # Before the new ones: those of children that stay as they are have the same ids.
     old_words = session.scalars(_DELETE_WORDS, {"segment_id": segment_id}).all()
     old_children = session.scalars(_DELETE_CHILDREN, {"segment_id": segment_id}).all()
-    if old_children:
-        remove_vectors(session, job.document_id, list(old_children))
+    remove_vectors(session, job.document_id, [segment_id, *old_children])
     content, embedded = prepared.content, prepared.embedded
     session.execute(
         _SWITCH,
