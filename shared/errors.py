@@ -11,6 +11,7 @@
        + UnusableUrl
      x Transient                   the same call can succeed later: retry
        + ServiceUnavailable
+         + AnswerUnusable
          + MailDeferred
          + TracesDeferred
        + IndexReplaced
@@ -18,6 +19,7 @@
        + Stalled
        + ShuttingDown
        + RateLimited
+         + BudgetExceeded
        + MailUnconfirmed
      x Permanent                   trying again changes nothing: record the reason
        + UnreadableFile
@@ -27,6 +29,8 @@
        + MailRefused
        + ProviderRefused
        + SpansRefused
+         + ModelRefused
+         + PromptTooLong
        + SourceUnusable
          + SourceGone
          + SourceRefused
@@ -115,12 +119,20 @@ class RateLimited(Transient):
     """The rate is used up: the work waits its turn, and the attempt does not count."""
 
 
+class AnswerUnusable(ServiceUnavailable):
+    """The model's answer is not what was asked for, nor was its second one."""
+
+
 class MailDeferred(ServiceUnavailable):
     """The mail was not taken, and may be later: the server said so, or was not reached."""
 
 
 class TracesDeferred(ServiceUnavailable):
     """The trace provider did not take the spans, and may later: it said so, or was not reached."""
+
+
+class BudgetExceeded(RateLimited):
+    """The tenant's tokens of the day are used up: the work waits until the day turns (UTC)."""
 
 
 class MailUnconfirmed(Transient):
@@ -157,6 +169,14 @@ class ProviderRefused(Permanent):
 
 class SpansRefused(Permanent):
     """The trace provider refuses these spans, alone or together; others it may take."""
+
+
+class ModelRefused(ProviderRefused):
+    """The model refuses to answer this: its words say why."""
+
+
+class PromptTooLong(ProviderRefused):
+    """The prompt is longer than the model takes: lower the tokens it is given."""
 
 
 class SourceUnusable(Permanent):

@@ -1,6 +1,7 @@
 """The tables; importing this package registers them all."""
 
 from shared.models.base import Base, db
+from shared.models.chat import TenantChatModel, TokenUse
 from shared.models.child_chunk import ChildChunk
 from shared.models.conversation import Conversation, Message, MessageStatus
 from shared.models.dataset import Dataset, DatasetAutoDisableLog, DatasetProcessRule, UploadFile
@@ -58,6 +59,8 @@ __all__ = [
     "TraceConfig",
     "TraceDelivery",
     "TraceStatus",
+    "TenantChatModel",
+    "TokenUse",
     "UploadFile",
     "UrlSource",
     "VectorPoint",

@@ -17,6 +17,7 @@ from shared.settings.delivery import DeliverySettings
 from shared.settings.embedding import EmbeddingSettings
 from shared.settings.endpoints import SCHEMES, Endpoint, masked, next_database, scheme_of
 from shared.settings.fetching import FetchingSettings
+from shared.settings.generation import GenerationSettings
 from shared.settings.indexing import IndexingSettings
 from shared.settings.mail import MailSettings
 from shared.settings.presence import PresenceSettings
@@ -37,6 +38,7 @@ GROUPS: tuple[tuple[str, type[SettingsGroup]], ...] = (
     ("vectors", VectorSettings),
     ("embedding", EmbeddingSettings),
     ("fetching", FetchingSettings),
+    ("generation", GenerationSettings),
 )
 
 
@@ -56,6 +58,7 @@ class Settings:
     vectors: VectorSettings
     embedding: EmbeddingSettings
     fetching: FetchingSettings
+    generation: GenerationSettings
 
     @property
     def broker(self) -> Endpoint:
@@ -128,6 +131,7 @@ def load_settings(env_files: tuple[Path, ...] = ENV_FILES) -> Settings:
         vectors=load_group(VectorSettings, env_files),
         embedding=load_group(EmbeddingSettings, env_files),
         fetching=load_group(FetchingSettings, env_files),
+        generation=load_group(GenerationSettings, env_files),
     )
 
 

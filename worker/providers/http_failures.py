@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -25,6 +26,28 @@ _TOO_LONG = re.compile(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """What messages call a provider, and where they send the reader.
+
+    Attributes:
+        name: who does not answer.
+        key: where its key is set.
+        address: where its address and its model are set.
+    """
+
+    name: str
+    key: str
+    address: str
+
+
+EMBEDDING = Provider(
+    "the embedding provider",
+    key="EMBEDDING_API_KEY",
+    address="EMBEDDING_BASE_URL and the dataset's embedding model",
+)
+
+
 def is_too_long(status: int, words: str) -> bool:
     """Whether an answer says that the texts, or one of them, are too long."""
     return status == httpx.codes.REQUEST_ENTITY_TOO_LARGE or (
@@ -32,9 +55,11 @@ def is_too_long(status: int, words: str) -> bool:
     )
 
 
-def failure(status: int, headers: Mapping[str, str], words: str) -> RagWorkerError:
+def failure(
+    status: int, headers: Mapping[str, str], words: str, provider: Provider = EMBEDDING
+) -> RagWorkerError:
     """The error that an answer which is no success stands for."""
-    said = f"the embedding provider answers {status}: {words}"
+    said = f"{provider.name} answers {status}: {words}"
     after = retry_after_seconds(headers)
     if status == httpx.codes.TOO_MANY_REQUESTS:
         # Who has to pay first is not helped by waiting for ever.
@@ -43,9 +68,9 @@ def failure(status: int, headers: Mapping[str, str], words: str) -> RagWorkerErr
     if status in _TRANSIENT_STATUSES or status >= httpx.codes.INTERNAL_SERVER_ERROR:
         return ServiceUnavailable(said, retry_after_seconds=after)
     if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
-        return ProviderRefused(f"{said}; see EMBEDDING_API_KEY")
+        return ProviderRefused(f"{said}; see {provider.key}")
     if status == httpx.codes.NOT_FOUND or status < httpx.codes.BAD_REQUEST:
-        return ProviderRefused(f"{said}; see EMBEDDING_BASE_URL and the dataset's embedding model")
+        return ProviderRefused(f"{said}; see {provider.address}")
     return ProviderRefused(said)
 
 

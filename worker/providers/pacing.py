@@ -8,6 +8,7 @@ from shared.errors import RateLimited
 
 #: The longest that a worker's slot waits; beyond it the work goes back into the queue.
 LONGEST_WAIT_SECONDS = 1.0
+_EMBEDDING_LIMITS = "EMBEDDING_REQUESTS_PER_MINUTE and EMBEDDING_TOKENS_PER_MINUTE"
 
 
 class Rate(Protocol):
@@ -39,8 +40,13 @@ class Unlimited:
         """Each worker finds out by itself."""
 
 
-def wait_for_turn(rate: Rate, tokens: int) -> None:
+def wait_for_turn(rate: Rate, tokens: int, limits: str = _EMBEDDING_LIMITS) -> None:
     """Wait, at most ``LONGEST_WAIT_SECONDS``, until a request of so many tokens may go out.
+
+    Args:
+        rate: the provider's.
+        tokens: what the request costs of it.
+        limits: the settings that the message names.
 
     Raises:
         RateLimited: (transient) it would take longer; carries ``retry_after_seconds``.
@@ -51,8 +57,7 @@ def wait_for_turn(rate: Rate, tokens: int) -> None:
         # Those who are sent away together must not all come back together.
         again = -seconds * random.uniform(1, 2)  # noqa: S311 - spreading load, not a secret
         raise RateLimited(
-            f"the rate allowed by EMBEDDING_REQUESTS_PER_MINUTE and EMBEDDING_TOKENS_PER_MINUTE "
-            f"is used up for {-seconds:.1f} s",
+            f"the rate allowed by {limits} is used up for {-seconds:.1f} s",
             retry_after_seconds=again,
         )
     if seconds > 0:
