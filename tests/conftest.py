@@ -14,6 +14,7 @@ pytest_plugins = [
     "tests.fixtures.servers",
     "tests.fixtures.vector_stores",
     "tests.fixtures.application",
+    "tests.fixtures.chat_server",
     "tests.fixtures.embedding_server",
     "tests.fixtures.messages",
     "tests.fixtures.worker_process",

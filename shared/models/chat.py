@@ -4,9 +4,18 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, Numeric, String
-from sqlalchemy import Text as LongText
-from sqlalchemy import func, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Index,
+    Numeric,
+    String,
+    Text,
+    func,
+    true,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base, Created, Identified
@@ -27,7 +36,7 @@ class TenantChatModel(Created, Base):
     base_url: Mapped[str | None] = mapped_column(String(1024))
     model: Mapped[str | None] = mapped_column(String(255))
     #: The key, sealed with SECRET_KEY; belongs to ``base_url``.
-    sealed_key: Mapped[str | None] = mapped_column(LongText)
+    sealed_key: Mapped[str | None] = mapped_column(Text)
     context_tokens: Mapped[int | None]
     tokens_per_day: Mapped[int | None] = mapped_column(BigInteger)
     input_cost_per_million: Mapped[Decimal | None] = mapped_column(Numeric(18, 6))
@@ -60,6 +69,6 @@ class TokenUse(Identified, Created, Base):
     output_tokens: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     #: What the answer may still cost; 0 once it is over.
     reserved_tokens: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
-    is_estimated: Mapped[bool] = mapped_column(default=True, server_default=text("true"))
+    is_estimated: Mapped[bool] = mapped_column(default=True, server_default=true())
     cost: Mapped[Decimal] = mapped_column(Numeric(20, 10), default=0, server_default="0")
     finished_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))

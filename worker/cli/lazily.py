@@ -25,6 +25,7 @@ COMMANDS = (
         "documents", "worker.cli.controlling", "Pause, update, disable or delete documents."
     ),
     CommandEntry("datasets", "worker.cli.datasets", "List, delete or configure datasets."),
+    CommandEntry("models", "worker.cli.models", "Set, show or delete tenants' chat models."),
     CommandEntry("mail", "worker.cli.mail", "Preview, test, list, show and retry mails."),
     CommandEntry("segments", "worker.cli.segments", "Make, change, switch off or delete segments."),
     CommandEntry("dead-letters", "worker.cli.dead_letters", "See, replay or discard what failed."),

@@ -86,12 +86,15 @@ class ChatConnection:
             RagWorkerError: see ``ChatModel``.
         """
         said = [{"role": one.role, "content": one.content} for one in messages]
+        keyless = None if self._secret else {"Authorization": openai.Omit()}
         for _ in range(_MOST_SPELLINGS):
             spelt = self._spelt(options)
             try:
                 with self.answering():
                     completions: Any = self._opened().chat.completions
-                    return completions.create(model=self.endpoint.model, messages=said, **spelt)
+                    return completions.create(
+                        model=self.endpoint.model, messages=said, extra_headers=keyless, **spelt
+                    )
             except _Unknown as refused:
                 if not self._learn(refused.words, spelt):
                     raise refused.error from refused
@@ -169,11 +172,9 @@ class ChatConnection:
                 bounds = _Bounds(
                     end.max_answer_bytes * _JSON_FACTOR + _JSON_BYTES, end.call_seconds
                 )
-                keyless: Any = {} if self._secret else {"Authorization": openai.Omit()}
                 self._client = openai.OpenAI(
                     base_url=end.url,
                     api_key=self._secret or "none",
-                    default_headers=keyless,
                     max_retries=0,
                     http_client=httpx2.Client(
                         timeout=httpx2.Timeout(

@@ -1,5 +1,6 @@
 """Builds what each service needs; the only package that names concrete parts."""
 
+from worker.wiring.chat import chat_model
 from worker.wiring.dataset import (
     index_needs,
     indexing_needs,
@@ -16,6 +17,7 @@ from worker.wiring.vectors import vector_store
 __all__ = [
     "COSTLY_EMBEDDERS",
     "LOCAL_EMBEDDERS",
+    "chat_model",
     "composer",
     "embedder",
     "embedding_cache",

@@ -1,0 +1,82 @@
+"""Chat models by tenant."""
+
+import hashlib
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from flask import current_app
+
+from shared.settings import Settings
+from shared.submitting.chat_models import ChatModelChoice, chat_model_of
+from worker.providers.chat import ChatModel
+from worker.providers.pacing import Rate, Unlimited
+from worker.stores.provider_rate import ProviderRate
+from worker.stores.token_ledger import Account, TokenLedger
+from worker.wiring.foundations import sessions
+
+if TYPE_CHECKING:
+    from worker.providers.chat_connection import ChatConnection
+
+
+def chat_model(tenant_id: UUID, purpose: str, subject_id: UUID | None = None) -> ChatModel | None:
+    """The tenant's chat model; ``None`` where none is configured.
+
+    Args:
+        tenant_id: who pays.
+        purpose: what for, as ``token_uses`` names it.
+        subject_id: the row it is for.
+
+    Raises:
+        ConfigurationError: the tenant's key was sealed with another SECRET_KEY.
+    """
+    settings: Settings = current_app.extensions["settings"]
+    with sessions()() as session:
+        secret_key = settings.application.secret_key
+        choice = chat_model_of(session, tenant_id, settings.generation, secret_key)
+    if not choice.model:
+        return None
+    from worker.providers.openai_chat import OpenAIChat
+
+    account = Account(
+        tenant_id=tenant_id,
+        purpose=purpose,
+        subject_id=subject_id,
+        tokens_per_day=choice.tokens_per_day,
+        input_cost_per_million=choice.input_cost_per_million,
+        output_cost_per_million=choice.output_cost_per_million,
+    )
+    ledger = TokenLedger(sessions(), account, settings.generation.generation_call_seconds)
+    return OpenAIChat(_connection(choice, settings), ledger)
+
+
+def _connection(choice: ChatModelChoice, settings: Settings) -> "ChatConnection":
+    """One a process for each model of each server and key: its connections are shared."""
+    # Here, not above: most workers never call a chat model, and the SDK is large.
+    from worker.providers.chat_connection import ChatConnection, Endpoint
+
+    most = settings.generation
+    endpoint = Endpoint(
+        url=choice.base_url,
+        model=choice.model,
+        key=choice.key,
+        context_tokens=choice.context_tokens,
+        silence_seconds=most.generation_silence_seconds,
+        call_seconds=most.generation_call_seconds,
+        max_answer_bytes=most.generation_max_answer_bytes,
+        connections=most.generation_connections,
+    )
+    made: dict[Endpoint, ChatConnection] = current_app.extensions.setdefault("chat_models", {})
+    if endpoint not in made:
+        made[endpoint] = ChatConnection(endpoint, _rate(choice, settings))
+    return made[endpoint]
+
+
+def _rate(choice: ChatModelChoice, settings: Settings) -> Rate:
+    requests = settings.generation.generation_requests_per_minute
+    tokens = settings.generation.generation_tokens_per_minute
+    if not requests and not tokens:
+        return Unlimited()
+    # A provider counts by key: tenants with keys of their own do not share a rate.
+    whose = hashlib.sha256(choice.key.get_secret_value().encode()).hexdigest()[:16]
+    redis = current_app.extensions["redis"]
+    return ProviderRate(redis, f"chat:{choice.base_url}:{whose}", requests, tokens)
