@@ -28,9 +28,9 @@
          + LimitExceeded
        + MailRefused
        + ProviderRefused
-       + SpansRefused
          + ModelRefused
          + PromptTooLong
+       + SpansRefused
        + SourceUnusable
          + SourceGone
          + SourceRefused
