@@ -10,8 +10,8 @@ from shared.settings import Settings
 from shared.submitting.chat_models import ChatModelChoice, chat_model_of
 from worker.providers.chat import ChatModel
 from worker.providers.pacing import Rate, Unlimited
+from worker.services.generation.token_ledger import Account, TokenLedger
 from worker.stores.provider_rate import ProviderRate
-from worker.stores.token_ledger import Account, TokenLedger
 from worker.wiring.foundations import sessions
 
 if TYPE_CHECKING:
