@@ -13,6 +13,7 @@ from shared.models import db
 from tests.fixtures.messages import Messages
 
 SCALING = Path(__file__).parents[2] / "deploy" / "kubernetes" / "scaling.yaml"
+LONG_AGO = "available_at = now() - interval '2 minutes'"
 
 
 def queries() -> dict[str, str]:
@@ -27,14 +28,10 @@ def queries() -> dict[str, str]:
 @pytest.mark.parametrize(
     ("change", "dataset_seconds"),
     [
-        ("available_at = now() - interval '2 minutes'", 120),
-        ("available_at = now() - interval '2 minutes', published_at = now()", 120),
+        (LONG_AGO, 120),
+        (f"{LONG_AGO}, published_at = now()", 120),
         ("available_at = now() + interval '2 minutes'", 0),
-        (
-            "available_at = now() - interval '2 minutes',"
-            " lease_expires_at = now() + interval '1 minute'",
-            0,
-        ),
+        (f"{LONG_AGO}, lease_expires_at = now() + interval '1 minute'", 0),
     ],
     ids=["waits", "published", "is a retry of later", "is being worked on"],
 )
