@@ -134,6 +134,11 @@ DISABLE_SEGMENT = _SEGMENT_TASKS["disable_segment_from_index_task"]
 DISABLE_SEGMENTS = _SEGMENT_TASKS["disable_segments_from_index_task"]
 DELETE_SEGMENT = _SEGMENT_TASKS["delete_segment_from_index_task"]
 
+PROCESS_TRACE = TaskContract(
+    "worker.tasks.ops_trace.process_trace_task", OPS_TRACE_QUEUE, ("delivery_id",)
+)
+CLEAN_TRACES = TaskContract("worker.tasks.ops_trace.clean_traces_task", OPS_TRACE_QUEUE, ())
+
 SWEEP = TaskContract("worker.tasks.ops_trace.sweep_task", OPS_TRACE_QUEUE, ())
 
 #: Sent to every queue; this one is only where it goes when nobody says.
@@ -157,6 +162,8 @@ TASKS: tuple[TaskContract, ...] = (
     CLEAN_DATASET_INDEX,
     *_SEGMENT_TASKS.values(),
     *MAIL_TASKS,
+    PROCESS_TRACE,
+    CLEAN_TRACES,
     SWEEP,
     PROBE,
 )

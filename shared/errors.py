@@ -8,6 +8,7 @@
        + DocumentIndexingInProgress
        + NotFound
        + RecipientLimitReached
+       + TraceTooLarge
        + UnusableUrl
      x Transient                   the same call can succeed later: retry
        + ServiceUnavailable
@@ -76,6 +77,10 @@ class NotFound(InvalidRequest):
 
 class RecipientLimitReached(InvalidRequest):
     """Too many mails of this kind went to this address of late: ask again later."""
+
+
+class TraceTooLarge(InvalidRequest):
+    """The trace passes a limit: record it in parts, or raise the limit."""
 
 
 class UnusableUrl(InvalidRequest):

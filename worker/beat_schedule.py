@@ -7,7 +7,7 @@ from typing import Any
 from redbeat import RedBeatScheduler
 from redis.exceptions import LockError, RedisError
 
-from shared.contract import OPS_TRACE_QUEUE, PROBE, QUEUES, SWEEP
+from shared.contract import CLEAN_TRACES, OPS_TRACE_QUEUE, PROBE, QUEUES, SWEEP
 from shared.queueing.celery_settings import broker_tls
 from shared.queueing.publishing import BROKER_ERRORS
 from shared.settings import Settings
@@ -22,6 +22,8 @@ ENTRIES: tuple[Entry, ...] = (
     # Results are a convenience, not the truth: they go after CELERY_RESULT_EXPIRES_SECONDS.
     # Under the name of Celery's own entry, which would put it into the default queue once a day.
     ("celery.backend_cleanup", "celery.backend_cleanup", timedelta(hours=1), OPS_TRACE_QUEUE),
+    # Old traces go after TRACE_DELIVERED_RETENTION_DAYS and TRACE_FAILED_RETENTION_DAYS.
+    ("clean_traces", CLEAN_TRACES.name, timedelta(hours=1), CLEAN_TRACES.queue),
     # A worker on an idle queue proves that it consumes: see ``worker.delivery.nodes``.
     *((f"probe.{queue}", PROBE.name, timedelta(seconds=30), queue) for queue in QUEUES),
 )

@@ -23,6 +23,7 @@ from shared.settings.mail import MailSettings
 from shared.settings.presence import PresenceSettings
 from shared.settings.redis import RedisSettings
 from shared.settings.storage import StorageSettings
+from shared.settings.tracing import TracingSettings
 from shared.settings.vectors import VectorSettings
 
 GROUPS: tuple[tuple[str, type[SettingsGroup]], ...] = (
@@ -39,6 +40,7 @@ GROUPS: tuple[tuple[str, type[SettingsGroup]], ...] = (
     ("embedding", EmbeddingSettings),
     ("fetching", FetchingSettings),
     ("generation", GenerationSettings),
+    ("tracing", TracingSettings),
 )
 
 
@@ -59,6 +61,7 @@ class Settings:
     embedding: EmbeddingSettings
     fetching: FetchingSettings
     generation: GenerationSettings
+    tracing: TracingSettings
 
     @property
     def broker(self) -> Endpoint:
@@ -132,6 +135,7 @@ def load_settings(env_files: tuple[Path, ...] = ENV_FILES) -> Settings:
         embedding=load_group(EmbeddingSettings, env_files),
         fetching=load_group(FetchingSettings, env_files),
         generation=load_group(GenerationSettings, env_files),
+        tracing=load_group(TracingSettings, env_files),
     )
 
 

@@ -12,6 +12,10 @@ class ApplicationSettings(SettingsGroup):
     secret_key: SecretStr = Field(
         SecretStr(""), description="Signs sessions and encrypts provider secrets; 32+ random bytes."
     )
+    secret_key_previous: SecretStr = Field(
+        SecretStr(""),
+        description="Keys that SECRET_KEY replaced, separated by spaces: they still open secrets.",
+    )
     debug: bool = Field(default=False, description="Logs each extension's start-up time.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="The least severe record that is written."

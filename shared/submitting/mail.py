@@ -22,7 +22,7 @@ from shared.settings import Settings
 from shared.submitting.files import storable
 from shared.submitting.mail_address import mail_address
 from shared.submitting.mail_kinds import MailKind, kind_of, language_of
-from shared.submitting.sealing import seal
+from shared.submitting.sealing import SealingKeys, seal
 
 _RECIPIENT_CHARACTERS = 320
 # In order: two callers at once cannot deadlock. Held until the caller's commit, so that
@@ -58,11 +58,13 @@ class MailRules:
         secret_key: seals codes and tokens in the row.
         recipient_limit: mails of one kind to one address within the window; 0: no limit.
         recipient_window_seconds: that window.
+        previous_keys: open what was sealed before the key was changed.
     """
 
     secret_key: SecretStr = field(default_factory=lambda: SecretStr(""))
     recipient_limit: int = 20
     recipient_window_seconds: float = 3600
+    previous_keys: tuple[SecretStr, ...] = ()
 
     @classmethod
     def of(cls, settings: Settings) -> "MailRules":
@@ -72,6 +74,7 @@ class MailRules:
             settings.application.secret_key,
             mail.mail_recipient_limit,
             mail.mail_recipient_window_seconds,
+            SealingKeys.of(settings.application).previous,
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from shared.errors import InvalidRequest, Permanent
+from shared.submitting.trace_redaction import Redaction
 from shared.submitting.trace_schema import SCHEMA_VERSION, Trace
 
 #: Most of what a payload may unpack to; a recorded one is far smaller (TRACE_MAX_BYTES).
@@ -30,9 +31,11 @@ def checked_trace(given: Any) -> Trace:
         raise InvalidRequest("no trace: something in it is nested too deeply") from None
 
 
-def packed(trace: Trace) -> tuple[bytes, int]:
-    """The payload, and its size in bytes before it was deflated."""
+def packed(trace: Trace, redaction: Redaction | None = None) -> tuple[bytes, int]:
+    """The payload, masked and cut by the rules, and its size in bytes before it was deflated."""
     said = trace.model_dump(mode="json", exclude_defaults=True)
+    if redaction is not None:
+        said = redaction.apply(said)
     said["schema_version"] = trace.schema_version
     written = json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()
     return zlib.compress(written), len(written)

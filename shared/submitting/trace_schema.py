@@ -135,6 +135,11 @@ class Trace(Part):
         return tuple(span for span in self.spans if span.parent_span_id not in known)
 
     @property
+    def awaits_parents(self) -> bool:
+        """Whether a parent is missing that is neither here nor said to be elsewhere."""
+        return any(one.parent_span_id and not one.is_parent_remote for one in self.roots)
+
+    @property
     def has_root(self) -> bool:
         """Whether the span that has no parent at all is among these."""
         return any(span.parent_span_id is None for span in self.spans)

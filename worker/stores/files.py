@@ -40,6 +40,21 @@ class StoredFiles:
         except OSError as error:
             raise ServiceUnavailable(f"the storage does not open {key}: {error}") from error
 
+    def write(self, key: str, content: bytes) -> None:
+        """Write a file whole, or not at all; done twice it is the second one.
+
+        Raises:
+            ServiceUnavailable: (transient) the storage does not answer.
+        """
+        draft = f"{key}.draft"
+        try:
+            self._filesystem.makedirs(key.rpartition("/")[0], exist_ok=True)
+            with self._filesystem.open(draft, "wb") as file:
+                file.write(content)
+            self._filesystem.mv(draft, key)
+        except OSError as error:
+            raise ServiceUnavailable(f"the storage does not take {key}: {error}") from error
+
     def set_aside(self, key: str) -> None:
         """Take a file out of its place; done twice it does nothing the second time.
 

@@ -1,8 +1,23 @@
-"""The ops_trace queue's tasks: here, what keeps the house in order."""
+"""The ops_trace queue's tasks: traces, and what keeps the house in order."""
 
 from celery import shared_task
 
-from shared.contract import PROBE, SWEEP
+from shared.contract import CLEAN_TRACES, PROBE, PROCESS_TRACE, SWEEP
+from shared.errors import ServiceUnavailable
+
+
+@shared_task(name=PROCESS_TRACE.name)
+def process_trace_task(delivery_id: str) -> None:
+    """Send a recorded trace to its provider."""
+    raise ServiceUnavailable(f"trace delivery {delivery_id} waits: nothing here sends traces yet")
+
+
+@shared_task(name=CLEAN_TRACES.name)
+def clean_traces_task() -> None:
+    """Delete traces that are old, and move large ones to the storage."""
+    from worker.wiring import clean_old_traces
+
+    clean_old_traces()
 
 
 @shared_task(name=SWEEP.name)

@@ -11,6 +11,7 @@ from worker.wiring.dataset import (
 )
 from worker.wiring.embedders import COSTLY_EMBEDDERS, LOCAL_EMBEDDERS, embedder, embedding_cache
 from worker.wiring.mail import composer, mail_needs
+from worker.wiring.ops_trace import clean_old_traces, payload_files
 from worker.wiring.sweeping import sweep
 from worker.wiring.vectors import vector_store
 
@@ -18,12 +19,14 @@ __all__ = [
     "COSTLY_EMBEDDERS",
     "LOCAL_EMBEDDERS",
     "chat_model",
+    "clean_old_traces",
     "composer",
     "embedder",
     "embedding_cache",
     "index_needs",
     "indexing_needs",
     "mail_needs",
+    "payload_files",
     "removal_needs",
     "remove_unused_files",
     "retrieval_needs",

@@ -45,9 +45,9 @@ def test_a_trace_stands_parents_first_and_keeps_every_field() -> None:
     ids = [one.span_id for one in trace.spans]
     assert [one.parent_span_id for one in trace.spans] == [None, ids[0], ids[0], ids[2]]
     assert trace.roots == (trace.spans[0],)
-    payload, size_bytes = packed(trace)
+    payload, json_bytes = packed(trace)
     assert unpacked(payload) == trace
-    assert size_bytes > len(payload)
+    assert json_bytes > len(payload)
     again = checked_trace(trace.model_dump())
     assert again == trace, "ids that are valid stay"
     assert trace.spans[2].usage is not None

@@ -61,7 +61,8 @@ def opened(claimed: ClaimedMail, needs: MailNeeds) -> WaitingMail:
     status, error = MailStatus(row.status), row.error
     if status is MailStatus.SENDING:
         status, error = MailStatus.UNKNOWN, _CUT_OFF
-    secret = unseal(row.secrets, needs.rules.secret_key) if row.secrets else {}
+    rules = needs.rules
+    secret = unseal(row.secrets, rules.secret_key, rules.previous_keys) if row.secrets else {}
     return WaitingMail(
         delivery_id=row.id,
         kind=kind_of(row.kind),

@@ -1,1 +1,1 @@
-"""The ops_trace queue's logic arrives with its tasks."""
+"""The ops_trace queue: traces on their way to providers, and their clean-up."""
