@@ -24,6 +24,7 @@ pytest_plugins = [
     "tests.fixtures.mails",
     "tests.fixtures.removals",
     "tests.fixtures.trace_receiver",
+    "tests.fixtures.traced",
     "tests.fixtures.web_server",
 ]
 
