@@ -35,7 +35,8 @@ class Document(Leased, Identified, Created, Base):
 
     ``index_version`` is the version being made or made last; ``active_version``
     the one search sees, ``None`` before the first is complete. They differ
-    exactly while a re-index runs or after one failed.
+    exactly while a re-index runs or after one failed: one that finds nothing to
+    change gives its number back.
     """
 
     __tablename__ = "documents"
@@ -78,6 +79,9 @@ class Document(Leased, Identified, Created, Base):
     )
     index_version: Mapped[int] = mapped_column(default=1, server_default="1")
     active_version: Mapped[int | None]
+    #: All that made the active version, as a hash; ``None``: not known, or a segment of it
+    #: was changed by hand since.
+    fingerprint: Mapped[str | None] = mapped_column(String(64))
     error: Mapped[str | None] = mapped_column(Text)
     #: The outbox message that announces it; gone from there, the sweeper writes another.
     message_id: Mapped[UUID | None]

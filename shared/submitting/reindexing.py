@@ -41,6 +41,7 @@ def retry_documents(
     session: Session,
     ids: Sequence[AnyId],
     *,
+    anew: bool = False,
     celery: Celery | None = None,
     redis: "Redis | None" = None,
     guard_seconds: int = 600,
@@ -50,6 +51,7 @@ def retry_documents(
     Args:
         session: the caller's.
         ids: which documents; all of them have failed.
+        anew: whether to make the version even if nothing has changed since the one that serves.
         celery: publishes right after the commit; without it a worker's relay does.
         redis: sets their guards.
         guard_seconds: life of the guards.
@@ -69,13 +71,14 @@ def retry_documents(
                 f"document {row.id} is completed, there is nothing to retry: "
                 "to index it again all the same, duplicate or update it"
             )
-    return _again(session, rows, RETRY_DOCUMENT_INDEXING, celery, redis, guard_seconds)
+    return _again(session, rows, RETRY_DOCUMENT_INDEXING, celery, redis, guard_seconds, anew=anew)
 
 
 def duplicate_documents(
     session: Session,
     ids: Sequence[AnyId],
     *,
+    anew: bool = False,
     celery: Celery | None = None,
     redis: "Redis | None" = None,
     guard_seconds: int = 600,
@@ -83,7 +86,8 @@ def duplicate_documents(
     """Index documents again as they are, as if the same files had been uploaded once more.
 
     Their file, and the rule that counts now, make the new version; what has not
-    changed is not embedded. Arguments as ``retry_documents``.
+    changed is not embedded, and where nothing has changed there is no new version.
+    Arguments as ``retry_documents``.
 
     Returns:
         The ids.
@@ -94,7 +98,9 @@ def duplicate_documents(
         DocumentIndexingInProgress: one of them waits for a worker, or is being indexed.
     """
     rows = _resting(session, ids)
-    return _again(session, rows, DUPLICATE_DOCUMENT_INDEXING, celery, redis, guard_seconds)
+    return _again(
+        session, rows, DUPLICATE_DOCUMENT_INDEXING, celery, redis, guard_seconds, anew=anew
+    )
 
 
 def update_document(
@@ -103,6 +109,7 @@ def update_document(
     *,
     file: StoredFile | None = None,
     rule: AnyRule | None = None,
+    anew: bool = False,
     celery: Celery | None = None,
     redis: "Redis | None" = None,
     guard_seconds: int = 600,
@@ -114,6 +121,7 @@ def update_document(
         document_id: which document.
         file: its content from now on; the old file is deleted when nobody else has it.
         rule: how it is cleaned and split from now on.
+        anew: whether to make the version even if both say what the one that serves was made by.
         celery: publishes right after the commit; without it a worker's relay does.
         redis: sets its guard.
         guard_seconds: life of the guard.
@@ -145,7 +153,7 @@ def update_document(
             .values(upload_file_id=uploads[file.sha256, file.name], name=file.name)
             .execution_options(synchronize_session=False)
         )
-    _again(session, [row], DOCUMENT_INDEXING_UPDATE, celery, redis, guard_seconds)
+    _again(session, [row], DOCUMENT_INDEXING_UPDATE, celery, redis, guard_seconds, anew=anew)
     return document_id
 
 
@@ -194,9 +202,11 @@ def _again(
     celery: Celery | None,
     redis: "Redis | None",
     guard_seconds: int,
+    *,
+    anew: bool,
 ) -> list[UUID]:
     ids = [row.id for row in rows]
-    started = restart(session, ids, _RESTING)
+    started = restart(session, ids, _RESTING, anew=anew)
     if redis is not None:
         free = guard.acquire(redis, started, guard_seconds)
         for document_id, _ in started:

@@ -14,6 +14,7 @@ _RESTART = text("""
         error = NULL, is_paused = false, stopped_at = NULL, attempts = 0, deaths = 0,
         queued_at = statement_timestamp(),
         message_id = COALESCE(CAST(:message_id AS uuid), message_id),
+        fingerprint = CASE WHEN :anew THEN NULL ELSE fingerprint END,
         -- A worker that has an earlier version writes nothing more.
         lease_token = lease_token + 1, lease_expires_at = NULL, lease_owner = NULL
     WHERE id IN (
@@ -37,6 +38,7 @@ def restart(
     message_id: UUID | None = None,
     dataset_id: UUID | None = None,
     only_paused: bool = False,
+    anew: bool = False,
 ) -> list[tuple[UUID, int]]:
     """Let documents wait in a new version, in the caller's transaction.
 
@@ -48,6 +50,7 @@ def restart(
             not do so again. Kept in the row.
         dataset_id: those of another dataset are left alone.
         only_paused: so are those that nobody holds.
+        anew: whether to make the version even if nothing has changed.
 
     Returns:
         Those that wait now, each with its version.
@@ -57,6 +60,7 @@ def restart(
         "statuses": [status.value for status in statuses],
         "message_id": None if message_id is None else str(message_id),
         "only_paused": only_paused,
+        "anew": anew,
         "dataset_id": None if dataset_id is None else str(dataset_id),
     }
     return [(row.id, row.index_version) for row in session.execute(_RESTART, values)]

@@ -11,6 +11,7 @@ from shared.models.document_status import IN_PROGRESS
 _ADD = text("""
     UPDATE documents
     SET changed_at = statement_timestamp(),
+        fingerprint = NULL, -- a re-index is to make it as its file is
         word_count = greatest(word_count + :words, 0),
         tokens = greatest(tokens + :tokens, 0),
         -- NULL stays NULL: the active version is without keywords.
@@ -38,7 +39,11 @@ class Difference:
 
 
 def add_to_counters(session: Session, document_id: UUID, difference: Difference) -> None:
-    """Change a document's counters, whose row the caller's transaction has locked."""
+    """Change a document's counters, whose row the caller's transaction has locked.
+
+    Whoever changes segments calls it: from then on they are not what the file says, and the
+    next re-index does not end early.
+    """
     session.execute(
         _ADD,
         {

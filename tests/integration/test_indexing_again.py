@@ -299,6 +299,8 @@ def test_one_whose_status_was_set_by_sql_alone_becomes_a_new_version(place: Plac
     place.session.commit()
     assert place.row()[:3] == ("waiting", 2, 1)
 
+    place.session.execute(text("UPDATE documents SET fingerprint = NULL"))
+    place.session.commit()
     index_document(place.document_id, place.dataset_id, indexing_needs())
 
     assert place.row()[:3] == ("completed", 2, 2)

@@ -48,6 +48,9 @@ failed_option = click.option("--dataset", help="Every failed document of the dat
 completed_option = click.option(
     "--dataset", help="Every completed document of the dataset of this name."
 )
+anew_option = click.option(
+    "--anew", is_flag=True, help="Read and write them also where nothing has changed."
+)
 
 
 @click.command()
@@ -152,6 +155,7 @@ def unarchive(
 @click.command()
 @ids_argument
 @failed_option
+@anew_option
 @tenant_option
 @json_option
 @in_application
@@ -161,17 +165,19 @@ def retry(
     dataset: str | None,
     tenant: str,
     *,
+    anew: bool,
     as_json: bool,
 ) -> None:
     """Index documents once more that ended as error."""
     chosen = _chosen(ids, dataset, tenant, Document.indexing_status == DocumentStatus.ERROR)
-    change = partial(reindexing.retry_documents, **_parts(), **_guarded())
+    change = partial(reindexing.retry_documents, anew=anew, **_parts(), **_guarded())
     _change("to be retried", change, chosen, as_json=as_json)
 
 
 @click.command()
 @ids_argument
 @completed_option
+@anew_option
 @tenant_option
 @json_option
 @in_application
@@ -181,15 +187,17 @@ def duplicate(
     dataset: str | None,
     tenant: str,
     *,
+    anew: bool,
     as_json: bool,
 ) -> None:
     """Index documents again as they are, by the rule that counts now.
 
     As if the same files had been uploaded once more. The old versions serve until the
-    new ones are whole; what has not changed is not embedded.
+    new ones are whole; what has not changed is not embedded. Those of which file, rule and
+    settings are the same go on serving as they are, unless --anew.
     """
     chosen = _chosen(ids, dataset, tenant, Document.indexing_status == DocumentStatus.COMPLETED)
-    change = partial(reindexing.duplicate_documents, **_parts(), **_guarded())
+    change = partial(reindexing.duplicate_documents, anew=anew, **_parts(), **_guarded())
     _change("to be indexed again", change, chosen, as_json=as_json)
 
 
@@ -202,6 +210,7 @@ def duplicate(
     help="Its content from now on.",
 )
 @click.option("--rule", type=JsonFile(), help="How it is cleaned and split from now on: JSON.")
+@anew_option
 @json_option
 @in_application
 def update(
@@ -210,6 +219,7 @@ def update(
     path: Path | None,
     rule: dict[str, Any] | None,
     *,
+    anew: bool,
     as_json: bool,
 ) -> None:
     """Give a document a new file, a new rule or both.
@@ -218,7 +228,7 @@ def update(
     """
 
     def change(session: Session, ids: Sequence[UUID]) -> list[UUID]:
-        parts = {**_parts(), **_guarded()}
+        parts = {"anew": anew, **_parts(), **_guarded()}
         return [reindexing.update_document(session, ids[0], file=file, rule=rule, **parts)]
 
     file = None if path is None else _stored(document_id, path)

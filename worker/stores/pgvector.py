@@ -53,6 +53,11 @@ _FETCH = text("""
     WHERE id = ANY(CAST(:ids AS uuid[]))
 """)
 
+_COUNT = text("""
+    SELECT count(*) FROM segment_vectors
+    WHERE document_id = :document_id AND version = :version AND generation = :generation
+""")
+
 # The inner product of unit vectors is the cosine; <#> is its negative. Selected as it is sorted
 # by: any other form of it would make the sort carry the vectors, a kilobyte a row. The disabled
 # segments are few and have an index: a join with every segment's row would cost most of the time.
@@ -132,6 +137,11 @@ class PgVectorStore:
         wanted = {"ids": [str(vector_id(generation, one)) for one in ids]}
         rows = session.execute(_FETCH, wanted)
         return {row.id: np.array(orjson.loads(row.embedding), np.float32) for row in rows}
+
+    def count(self, session: Session, document_id: UUID, version: int, generation: int) -> int:
+        """How many vectors an active version of a document has in an index."""
+        values = {"document_id": document_id, "version": version, "generation": generation}
+        return int(session.execute(_COUNT, values).scalar_one())
 
     def ask(self, query: VectorQuery, again: Asked | None = None) -> Asked:  # noqa: ARG002
         """Nothing: ``search`` asks, in its transaction."""

@@ -128,7 +128,7 @@ class QdrantVectorStore:
         located = vector_points.locate(session, document_id, version, generation, ids)
         session.commit()
         vectors: dict[UUID, NDArray[np.float32]] = {}
-        for dimension in {one.dimension for one in located}:
+        for dimension in filter(self._collections.exists, {one.dimension for one in located}):
             by_point = {
                 str(_point(one.write_id, one.vector_id)): one.vector_id
                 for one in located
@@ -143,6 +143,21 @@ class QdrantVectorStore:
             )
             vectors |= {by_point[str(one.id)]: np.array(one.vector, np.float32) for one in points}
         return vectors
+
+    def count(self, session: Session, document_id: UUID, version: int, generation: int) -> int:
+        """How many vectors the writes of an active version hold; ends the session's transaction."""
+        writes = vector_writes.live(session, document_id, version, generation)
+        session.commit()
+        return sum(
+            self._collections.call(
+                self._client.count,
+                dimension,
+                count_filter=_where(write_id=[str(write)]),
+                exact=True,
+            ).count
+            for write, dimension in writes
+            if self._collections.exists(dimension)
+        )
 
     def ask(self, query: VectorQuery, again: Asked | None = None) -> Asked:
         """The nearest points of an index, whether they still count or not."""

@@ -99,6 +99,12 @@ _STANDING = (
         Document.active_version == VectorWrite.version,
     )
 )
+_LIVE = select(VectorWrite.id, VectorWrite.dimension).where(
+    VectorWrite.document_id == bindparam("document_id"),
+    VectorWrite.version == bindparam("version"),
+    VectorWrite.generation == bindparam("generation"),
+    VectorWrite.is_live,
+)
 _SEGMENTS = select(DocumentSegment.id, DocumentSegment.enabled).where(
     DocumentSegment.id.in_(bindparam("ids", expanding=True))
 )
@@ -195,6 +201,14 @@ def _counting(session: Session, hits: Sequence[Hit]) -> dict[UUID, bool]:
         for hit in hits
         if hit.id in enabled and (hit.id, hit.write_id) not in outdated
     }
+
+
+def live(
+    session: Session, document_id: UUID, version: int, generation: int
+) -> Sequence[Row[UUID, int]]:
+    """The writes, and their dimensions, that serve a version of a document in an index."""
+    values = {"document_id": document_id, "version": version, "generation": generation}
+    return session.execute(_LIVE, values).all()
 
 
 def unused(session: Session, again_seconds: float, limit: int) -> Sequence[Row[UUID, int, bool]]:

@@ -171,6 +171,12 @@ class VectorStore(Protocol):
         unwritten in it.
         """
 
+    def count(self, session: Session, document_id: UUID, version: int, generation: int) -> int:
+        """How many vectors an active version of a document has in an index.
+
+        An external store ends the session's transaction before it asks, as in ``fetch``.
+        """
+
     def ask(self, query: VectorQuery, again: Asked | None = None) -> Asked:
         """What an external store has to say, before the transaction of ``search``.
 

@@ -1,6 +1,6 @@
 """A version's rows and the switch to it: every write is fenced by the lease."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from worker.services.dataset import child_chunks, keywords, segments, vector_bat
 from worker.services.dataset.claiming import Job
 from worker.services.dataset.cleaning import clean
 from worker.services.dataset.embedding import EmbeddedPassage, Known, Lookup
+from worker.services.dataset.fingerprints import fingerprint
 from worker.services.dataset.needs import IndexingNeeds
 from worker.services.dataset.stages import Stages
 from worker.services.dataset.words import WordCounts
@@ -133,6 +134,7 @@ def complete(
         completed_segments=totals.segments,
         keyword_segments=totals.keyword_segments,
         keyword_words=totals.keyword_words,
+        fingerprint=_fingerprint(needs, job, totals, embedded),
         **stages.columns(),
     )
     vector_batches.require_same_index(session, job)
@@ -212,6 +214,22 @@ def _count(
     totals.keyword_segments = (totals.keyword_segments or 0) + sum(one.length > 0 for one in words)
     totals.keyword_words = (totals.keyword_words or 0) + sum(one.length for one in words)
     return first_position, words
+
+
+def _fingerprint(
+    needs: IndexingNeeds, job: Job, totals: Totals, embedded: Sequence[EmbeddedPassage]
+) -> str | None:
+    dimension = job.embedding_dimension
+    if job.has_vectors and dimension is None:
+        lengths = (len(one.vector) for one in _texts(embedded) if one.vector is not None)
+        dimension = next(lengths, None)
+    sums = (totals.segments, totals.words, totals.tokens)
+    return fingerprint(job, needs, job.version, dimension, sums)
+
+
+def _texts(embedded: Sequence[EmbeddedPassage]) -> Iterator[EmbeddedPassage]:
+    for one in embedded:
+        yield from one.children or (one,)
 
 
 def _keep_rule(session: Session, job: Job) -> None:

@@ -39,6 +39,8 @@ class Job:
     name: str
     storage_key: str
     size_bytes: int
+    #: Of the file's content, hexadecimal; ``None`` where there is none.
+    sha256: str | None
     #: ``high_quality`` or ``economy``.
     technique: str
     doc_form: str
@@ -52,6 +54,8 @@ class Job:
     embedding_dimension: int | None
     #: The index of the dataset that search uses.
     generation: int
+    #: What made the active version, as ``fingerprints.fingerprint`` says it.
+    fingerprint: str | None
     #: What stopped the attempt before, if it could say.
     last_error: str | None
 
@@ -172,6 +176,8 @@ _JOB = (
         Dataset.index_generation,
         UploadFile.storage_key,
         UploadFile.size_bytes,
+        UploadFile.sha256,
+        Document.fingerprint,
         Document.doc_form,
         DatasetProcessRule.id.label("rule_id"),
         DatasetProcessRule.mode,
@@ -200,6 +206,7 @@ def _job(session: Session, lease: Lease, document_id: UUID) -> Job:
         name=row.name,
         storage_key=row.storage_key or "",
         size_bytes=row.size_bytes or 0,
+        sha256=row.sha256,
         technique=row.indexing_technique,
         doc_form=row.doc_form,
         rule_id=row.rule_id,
@@ -209,5 +216,6 @@ def _job(session: Session, lease: Lease, document_id: UUID) -> Job:
         embedding_model=row.embedding_model,
         embedding_dimension=row.embedding_dimension,
         generation=row.index_generation,
+        fingerprint=row.fingerprint,
         last_error=row.error,
     )

@@ -1,5 +1,6 @@
 """The indexing run: a document becomes searchable in a new version, then search switches to it."""
 
+import logging
 from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
@@ -13,7 +14,7 @@ from shared.models import DocumentStatus
 from worker.delivery import runs
 from worker.delivery.leased_run import require_attempts_left, run_leased
 from worker.providers.embedder import Embedder
-from worker.services.dataset import activation, vector_batches
+from worker.services.dataset import activation, unchanged, vector_batches
 from worker.services.dataset.activation import Totals
 from worker.services.dataset.claiming import Job, claim_document
 from worker.services.dataset.economy import NoEmbedder
@@ -22,11 +23,14 @@ from worker.services.dataset.needs import IndexingNeeds
 from worker.services.dataset.plans import plan_of
 from worker.services.dataset.stages import Stages
 
+logger = logging.getLogger(__name__)
+
 
 def index_document(document_id: UUID, dataset_id: UUID, needs: IndexingNeeds) -> Totals:
     """Make a document searchable in its newest version, then switch search to it.
 
-    Blocks stream in and batches stream out: peak memory follows
+    Where nothing has changed since the version that serves, that one goes on serving, and the
+    file is not even read. Blocks stream in and batches stream out: peak memory follows
     ``needs.batch_segments``, not the size of the file. Delivered twice it does
     nothing the second time. Whatever stops it, the old version goes on serving.
 
@@ -72,6 +76,8 @@ def _run(job: Job, needs: IndexingNeeds) -> Totals:
     )
     activation.forget_earlier_attempts(needs, job)
     stages, totals = Stages(), Totals()
+    if _is_unchanged(job, needs, stages):
+        return totals
     embedder = embedder_of(job, needs)
     reader = FormReader(job, plan_of(job), embedder, stages, needs)
     lookup = activation.lookup(needs, job)
@@ -95,6 +101,19 @@ def _run(job: Job, needs: IndexingNeeds) -> Totals:
                     activation.complete(session, needs, job, stages, totals, embedded)
             _report(job, needs, stages, totals, is_last=not batch)
     return totals
+
+
+def _is_unchanged(job: Job, needs: IndexingNeeds, stages: Stages) -> bool:
+    """Whether the version that serves is what a run would make; the run has ended then."""
+    same = unchanged.standing(job, needs)
+    if same is None:
+        return False
+    with needs.sessions.begin() as session:
+        if not unchanged.keep_serving(session, job, stages, same):
+            return False
+    logger.info("%s is unchanged", job.document_id, extra={"action": "indexing.unchanged"})
+    _report(job, needs, stages, Totals(same.segments, tokens=same.tokens), is_last=True)
+    return True
 
 
 def embedder_of(job: Job, needs: IndexingNeeds) -> Embedder:
