@@ -252,7 +252,7 @@ CHANGES: dict[str, Callable[[Place], object]] = {
         "DELETE FROM document_segments WHERE position = 2"
     ),
     "a segment changed by SQL": lambda place: place.execute(
-        "UPDATE document_segments SET word_count = word_count + 1 WHERE position = 2"
+        "UPDATE document_segments SET content = 'x', index_node_hash = 'y' WHERE position = 2"
     ),
     "a vector lost": lambda place: place.execute(
         "DELETE FROM segment_vectors WHERE id = (SELECT min(id::text)::uuid FROM segment_vectors)"

@@ -1,7 +1,8 @@
 """A version's rows and the switch to it: every write is fenced by the lease."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -35,6 +36,8 @@ class Totals:
     #: ``None`` where no keywords are kept.
     keyword_segments: int | None = None
     keyword_words: int | None = None
+    #: Of the segments' content hashes, one after the other.
+    contents: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
 
 def lookup(needs: IndexingNeeds, job: Job) -> Lookup:
@@ -208,6 +211,8 @@ def _count(
     totals.texts += count_texts(embedded)
     totals.tokens += sum(one.tokens for one in embedded)
     totals.words += sum(one.words for one in embedded)
+    for one in embedded:
+        totals.contents.update(one.content_hash.encode())
     if job.has_vectors and not needs.keywords:
         return first_position, None
     words = keywords.count([one.passage.text for one in embedded], job.dataset_id)
@@ -223,7 +228,7 @@ def _fingerprint(
     if job.has_vectors and dimension is None:
         lengths = (len(one.vector) for one in _texts(embedded) if one.vector is not None)
         dimension = next(lengths, None)
-    sums = (totals.segments, totals.words, totals.tokens)
+    sums = (totals.segments, totals.words, totals.tokens, totals.contents.hexdigest())
     return fingerprint(job, needs, job.version, dimension, sums)
 
 

@@ -24,8 +24,8 @@ _LIBRARIES = (
     "snowballstemmer",
 )
 
-#: Segments, words and tokens of a version.
-Sums = tuple[int, int, int]
+#: Segments, words and tokens of a version, and the hash of its contents' hashes in order.
+Sums = tuple[int, int, int, str]
 
 
 def fingerprint(
@@ -41,7 +41,7 @@ def fingerprint(
         needs: the settings that count.
         made_version: which version; with another one's hash it has nothing to do.
         dimension: of its vectors.
-        sums: what came out: rows that were changed behind our back do not have it.
+        sums: what came of it: rows that were changed behind our back do not have them.
 
     Returns:
         ``None`` where a result is never the same twice, or there is no file.

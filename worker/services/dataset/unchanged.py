@@ -15,7 +15,7 @@ from worker.services.dataset.stages import Stages
 
 # Counted by the rows, not believed: whoever changed them behind our back gets them made anew.
 _STANDING = text("""
-    SELECT document.fingerprint, segments.number, segments.words, segments.tokens,
+    SELECT segments.number, segments.words, segments.tokens, segments.contents,
            segments.number = segments.completed AND keywords.number IS NOT DISTINCT FROM
                coalesce(document.keyword_segments, 0) AS is_whole,
            CASE WHEN document.doc_form = 'hierarchical_model' THEN children.number
@@ -23,7 +23,10 @@ _STANDING = text("""
     FROM documents AS document
     CROSS JOIN LATERAL (
         SELECT count(*) AS number, count(*) FILTER (WHERE status = 'completed') AS completed,
-               coalesce(sum(word_count), 0) AS words, coalesce(sum(tokens), 0) AS tokens
+               coalesce(sum(word_count), 0) AS words, coalesce(sum(tokens), 0) AS tokens,
+               encode(sha256(convert_to(
+                   coalesce(string_agg(index_node_hash, '' ORDER BY position), ''), 'UTF8'
+               )), 'hex') AS contents
         FROM document_segments
         WHERE document_id = document.id AND version = document.active_version
     ) AS segments
@@ -66,7 +69,7 @@ def standing(job: Job, needs: IndexingNeeds) -> Standing | None:
         row = session.execute(_STANDING, {"document_id": job.document_id}).one_or_none()
         if row is None or not row.is_whole:
             return None
-        sums = (row.number, int(row.words), int(row.tokens))
+        sums = (row.number, int(row.words), int(row.tokens), row.contents)
         dimension = job.embedding_dimension
         if job.fingerprint != fingerprint(job, needs, job.active_version, dimension, sums):
             return None
@@ -74,7 +77,7 @@ def standing(job: Job, needs: IndexingNeeds) -> Standing | None:
             session, job.document_id, job.active_version, job.generation
         ):
             return None
-    return Standing(*sums)
+    return Standing(*sums[:3])
 
 
 def keep_serving(session: Session, job: Job, stages: Stages, unchanged: Standing) -> bool:
