@@ -111,7 +111,8 @@ def _settle(
     for segment in again:
         edit = write_edit(session, segment, segment.content, segment.answer, segment.keywords)
         work.append(edit)
-    add_to_counters(session, document_id, Difference(completed=-len(again)))
+    if again:
+        add_to_counters(session, document_id, Difference(completed=-len(again)))
     waiting = {edit.segment_id for edit in work}
     for segment in segments:
         if segment.id in waiting:
