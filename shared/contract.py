@@ -138,6 +138,9 @@ PROCESS_TRACE = TaskContract(
     "worker.tasks.ops_trace.process_trace_task", OPS_TRACE_QUEUE, ("delivery_id",)
 )
 CLEAN_TRACES = TaskContract("worker.tasks.ops_trace.clean_traces_task", OPS_TRACE_QUEUE, ())
+GENERATE_ANSWER = TaskContract(
+    "worker.tasks.generation.generate_answer_task", GENERATION_QUEUE, ("message_id",)
+)
 
 SWEEP = TaskContract("worker.tasks.ops_trace.sweep_task", OPS_TRACE_QUEUE, ())
 
@@ -164,6 +167,7 @@ TASKS: tuple[TaskContract, ...] = (
     *MAIL_TASKS,
     PROCESS_TRACE,
     CLEAN_TRACES,
+    GENERATE_ANSWER,
     SWEEP,
     PROBE,
 )

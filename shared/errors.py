@@ -22,6 +22,7 @@
        + RateLimited
          + BudgetExceeded
        + MailUnconfirmed
+       + AnswerNotEnded
      x Permanent                   trying again changes nothing: record the reason
        + UnreadableFile
          + EmptyFile
@@ -44,6 +45,7 @@
        + LeaseHeld
        + LeaseLost
        + SubjectGone
+       + AnswerCancelled
 
 A class's docstring is its default message. ``FlaskTask`` maps the families to
 Celery's answers once: done, retry, failure, quiet acknowledgement.
@@ -144,6 +146,10 @@ class MailUnconfirmed(Transient):
     """The mail was handed over and no answer came: it may have been taken."""
 
 
+class AnswerNotEnded(Transient):
+    """The answer goes on: read it on from the last event's id."""
+
+
 class Permanent(RagWorkerError):
     """Trying again changes nothing."""
 
@@ -230,3 +236,7 @@ class LeaseLost(Superseded):
 
 class SubjectGone(Superseded):
     """The row this work is about was deleted."""
+
+
+class AnswerCancelled(Superseded):
+    """Who asked wants no answer any more."""

@@ -26,6 +26,7 @@ pytest_plugins = [
     "tests.fixtures.trace_receiver",
     "tests.fixtures.traced",
     "tests.fixtures.web_server",
+    "tests.fixtures.questions",
 ]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from shared.settings.answers import AnswerSettings
 from shared.settings.application import ApplicationSettings
 from shared.settings.base import ENV_FILES, SettingsGroup, load_group
 from shared.settings.celery import CelerySettings
@@ -41,6 +42,7 @@ GROUPS: tuple[tuple[str, type[SettingsGroup]], ...] = (
     ("fetching", FetchingSettings),
     ("generation", GenerationSettings),
     ("tracing", TracingSettings),
+    ("answers", AnswerSettings),
 )
 
 
@@ -62,6 +64,7 @@ class Settings:
     fetching: FetchingSettings
     generation: GenerationSettings
     tracing: TracingSettings
+    answers: AnswerSettings
 
     @property
     def broker(self) -> Endpoint:
@@ -136,6 +139,7 @@ def load_settings(env_files: tuple[Path, ...] = ENV_FILES) -> Settings:
         fetching=load_group(FetchingSettings, env_files),
         generation=load_group(GenerationSettings, env_files),
         tracing=load_group(TracingSettings, env_files),
+        answers=load_group(AnswerSettings, env_files),
     )
 
 

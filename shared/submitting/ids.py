@@ -1,6 +1,7 @@
 """Ids as a producer has them: UUIDs, or text that says one, as ids of Dify's rows do."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 from shared.errors import InvalidRequest
@@ -34,3 +35,11 @@ def checked_ids(what: str, given: Sequence[AnyId]) -> list[UUID]:
     if not isinstance(given, Iterable):
         raise InvalidRequest(f"{what} is a list of ids, not {given!r}")
     return list(dict.fromkeys(checked_id(what, one) for one in given))
+
+
+def first_id(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> UUID | None:
+    """The id that a message as it was sent begins with; ``None`` when it is no id."""
+    try:
+        return checked_id(name, args[0] if args else kwargs[name])
+    except (KeyError, InvalidRequest):
+        return None

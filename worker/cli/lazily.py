@@ -21,6 +21,7 @@ COMMANDS = (
     CommandEntry("status", "worker.cli.documents", "Show a document, or a dataset's documents."),
     CommandEntry("why", "worker.cli.why", "Say why a document is where it is."),
     CommandEntry("search", "worker.cli.searching", "Print the passages that answer QUERY."),
+    CommandEntry("ask", "worker.cli.asking", "Answer QUESTION from a dataset's documents."),
     CommandEntry(
         "documents", "worker.cli.controlling", "Pause, update, disable or delete documents."
     ),

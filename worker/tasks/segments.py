@@ -18,6 +18,7 @@ from shared.contract import (
 )
 from shared.errors import RagWorkerError
 from shared.queueing.task import FlaskTask
+from shared.submitting.ids import first_id
 
 
 class SegmentTask(FlaskTask):
@@ -30,7 +31,6 @@ class SegmentTask(FlaskTask):
         self, reason: RagWorkerError, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> None:
         """End the segment's edit as ``error``, with the reason."""
-        from worker.services.dataset.messages import first_id
         from worker.services.dataset.segment_edits import give_up_segment
         from worker.wiring import indexing_needs
 
@@ -39,7 +39,6 @@ class SegmentTask(FlaskTask):
 
     def revive(self, session: Session, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Let the edit wait again."""
-        from worker.services.dataset.messages import first_id
         from worker.services.dataset.segment_edits import revive_segment
 
         if segment_id := first_id("segment_id", args, kwargs):
@@ -56,7 +55,6 @@ class ImportTask(FlaskTask):
         self, reason: RagWorkerError, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> None:
         """End the import as ``error``, with the reason."""
-        from worker.services.dataset.messages import first_id
         from worker.services.dataset.segment_imports import give_up_import
         from worker.wiring import indexing_needs
 
@@ -65,7 +63,6 @@ class ImportTask(FlaskTask):
 
     def revive(self, session: Session, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Let the import go on from its checkpoint."""
-        from worker.services.dataset.messages import first_id
         from worker.services.dataset.segment_imports import revive_import
 
         if import_id := first_id("import_id", args, kwargs):

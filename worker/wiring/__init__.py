@@ -1,5 +1,6 @@
 """Builds what each service needs; the only package that names concrete parts."""
 
+from worker.wiring.answers import answer_needs
 from worker.wiring.chat import chat_model
 from worker.wiring.dataset import (
     index_needs,
@@ -18,6 +19,7 @@ from worker.wiring.vectors import vector_store
 __all__ = [
     "COSTLY_EMBEDDERS",
     "LOCAL_EMBEDDERS",
+    "answer_needs",
     "chat_model",
     "clean_old_traces",
     "composer",

@@ -17,7 +17,9 @@ from worker.services.dataset.index_changing import sweep_builds
 from worker.services.dataset.removal_sweeping import sweep_removals
 from worker.services.dataset.segment_sweeping import sweep_segments
 from worker.services.dataset.sweeping import sweep_documents
+from worker.services.generation.answer_sweeping import sweep_answers
 from worker.services.mail.giving_up import sweep_mail
+from worker.wiring.answers import answer_needs
 from worker.wiring.dataset import index_needs
 from worker.wiring.foundations import sessions
 from worker.wiring.mail import mail_needs
@@ -36,6 +38,7 @@ def sweep() -> None:
     sweep_documents(sessions(), partial(announce_waiting, celery=celery), seconds)
     sweep_builds(index_needs(), seconds)
     sweep_mail(mail_needs(), seconds)
+    sweep_answers(answer_needs(), seconds)
     sweep_removals(sessions(), partial(outbox.write, celery=celery))
     sweep_segments(
         sessions(),

@@ -98,11 +98,3 @@ def parse_some(what: str, values: Sequence[str]) -> list[UUID]:
         InvalidRequest: one is not a UUID, or it is no list.
     """
     return checked_ids(what, values)
-
-
-def first_id(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> UUID | None:
-    """The id that a message as it was sent begins with; ``None`` when it is no id."""
-    try:
-        return parse_id(name, args[0] if args else kwargs[name])
-    except (KeyError, InvalidRequest):
-        return None

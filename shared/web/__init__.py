@@ -1,0 +1,1 @@
+"""What an application of yours mounts: Flask blueprints over the producer calls."""
