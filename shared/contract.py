@@ -134,8 +134,9 @@ DISABLE_SEGMENT = _SEGMENT_TASKS["disable_segment_from_index_task"]
 DISABLE_SEGMENTS = _SEGMENT_TASKS["disable_segments_from_index_task"]
 DELETE_SEGMENT = _SEGMENT_TASKS["delete_segment_from_index_task"]
 
+#: Those it carries, and others that wait for the same provider.
 PROCESS_TRACE = TaskContract(
-    "worker.tasks.ops_trace.process_trace_task", OPS_TRACE_QUEUE, ("delivery_id",)
+    "worker.tasks.ops_trace.process_trace_task", OPS_TRACE_QUEUE, ("delivery_ids",)
 )
 CLEAN_TRACES = TaskContract("worker.tasks.ops_trace.clean_traces_task", OPS_TRACE_QUEUE, ())
 GENERATE_ANSWER = TaskContract(

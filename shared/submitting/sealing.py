@@ -31,8 +31,7 @@ class SealingKeys:
     @classmethod
     def of(cls, application: ApplicationSettings) -> "SealingKeys":
         """Those that the settings say."""
-        previous = application.secret_key_previous.get_secret_value().split()
-        return cls(application.secret_key, tuple(map(SecretStr, previous)))
+        return cls(application.secret_key, application.previous_keys)
 
     def open(self, sealed: str) -> dict[str, Any]:
         """What was sealed; see ``unseal``."""

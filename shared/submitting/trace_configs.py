@@ -79,7 +79,8 @@ class ConfigDraft:
         provider: see ``trace_providers.PROVIDERS``.
         app_id: of this app only; of all that have none of their own, when unset.
         endpoint: the provider's address; its own cloud, when unset.
-        secrets: those that are missing, or that are the mask, stay as they were.
+        secrets: those that are missing, or that are the mask, stay as they were, for
+            the same endpoint.
         options: all of them.
         is_enabled: false sends nothing: traces are recorded as disabled.
     """
@@ -115,10 +116,10 @@ def set_trace_config(
     app_id, endpoint = _checked_app(draft.app_id), _checked_endpoint(draft.endpoint)
     row = _found(session, tenant, app_id, provider.name)
     options = dict(draft.options)
-    check_config(provider, endpoint, _kept_secrets(row, draft, keys), options)
+    check_config(provider, endpoint, _kept_secrets(row, draft, endpoint, keys), options)
     if row is None:
         row = _made(session, tenant, app_id, provider.name)
-    secrets = _kept_secrets(row, draft, keys)
+    secrets = _kept_secrets(row, draft, endpoint, keys)
     wanted = (endpoint, options, draft.is_enabled)
     is_same = (row.endpoint, row.options, row.is_enabled) == wanted
     if row.version and is_same and _known_secrets(row, keys) == secrets:
@@ -271,8 +272,12 @@ def _made(session: Session, tenant: UUID, app_id: str | None, provider: str) -> 
     return row
 
 
-def _kept_secrets(row: TraceConfig | None, draft: ConfigDraft, keys: SealingKeys) -> dict[str, Any]:
-    known = _known_secrets(row, keys) if row is not None else None
+def _kept_secrets(
+    row: TraceConfig | None, draft: ConfigDraft, endpoint: str | None, keys: SealingKeys
+) -> dict[str, Any]:
+    # They belong to the old server: whoever may name another must not get them.
+    is_there = row is not None and row.endpoint == endpoint
+    known = _known_secrets(row, keys) if row is not None and is_there else None
     given = {name: value for name, value in draft.secrets.items() if value != MASK}
     return {**(known or {}), **given}
 

@@ -28,6 +28,7 @@ COMMANDS = (
     CommandEntry("datasets", "worker.cli.datasets", "List, delete or configure datasets."),
     CommandEntry("models", "worker.cli.models", "Set, show or delete tenants' chat models."),
     CommandEntry("mail", "worker.cli.mail", "Preview, test, list, show and retry mails."),
+    CommandEntry("traces", "worker.cli.traces", "List, show or replay traces; set where they go."),
     CommandEntry("segments", "worker.cli.segments", "Make, change, switch off or delete segments."),
     CommandEntry("dead-letters", "worker.cli.dead_letters", "See, replay or discard what failed."),
     CommandEntry("switches", "worker.cli.switches", "Hold or skip tasks in a running system."),
@@ -37,6 +38,11 @@ COMMANDS = (
     CommandEntry("health", "worker.cli.health", "Say whether all is well; a probe for containers."),
     CommandEntry("demo", "worker.cli.demo", "Start the stack, index, ask three questions, stop."),
     CommandEntry("up", "worker.cli.demo", "Keep the whole stack in the foreground until Ctrl-C."),
+    CommandEntry(
+        "reset-encrypt-key",
+        "worker.cli.secret_keys",
+        "Seal secrets anew after SECRET_KEY was changed.",
+    ),
     CommandEntry("db", "worker.cli.database", "Migrate the database."),
     CommandEntry("config", "worker.cli.configuration", "Show the settings."),
 )

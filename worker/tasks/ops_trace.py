@@ -7,9 +7,9 @@ from shared.errors import ServiceUnavailable
 
 
 @shared_task(name=PROCESS_TRACE.name)
-def process_trace_task(delivery_id: str) -> None:
-    """Send a recorded trace to its provider."""
-    raise ServiceUnavailable(f"trace delivery {delivery_id} waits: nothing here sends traces yet")
+def process_trace_task(delivery_ids: str | list[str]) -> None:
+    """Send traces to their tenant's provider, and what else waits for it."""
+    raise ServiceUnavailable(f"{delivery_ids} wait: nothing here sends traces yet")
 
 
 @shared_task(name=CLEAN_TRACES.name)

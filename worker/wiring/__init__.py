@@ -12,7 +12,7 @@ from worker.wiring.dataset import (
 )
 from worker.wiring.embedders import COSTLY_EMBEDDERS, LOCAL_EMBEDDERS, embedder, embedding_cache
 from worker.wiring.mail import composer, mail_needs
-from worker.wiring.ops_trace import clean_old_traces, payload_files
+from worker.wiring.ops_trace import clean_old_traces, payload_files, probe_provider
 from worker.wiring.sweeping import sweep
 from worker.wiring.vectors import vector_store
 
@@ -29,6 +29,7 @@ __all__ = [
     "indexing_needs",
     "mail_needs",
     "payload_files",
+    "probe_provider",
     "removal_needs",
     "remove_unused_files",
     "retrieval_needs",
