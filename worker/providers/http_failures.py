@@ -2,16 +2,15 @@
 
 import json
 import re
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
 
 from shared.errors import ProviderRefused, RagWorkerError, RateLimited, ServiceUnavailable
+from worker.providers.retry_after import retry_after_seconds
 
 _WORDS_CHARACTERS = 300
 _MASK = "********"
@@ -91,28 +90,6 @@ def provider_words(body: bytes, secret: str) -> str:
     if secret:
         text = text.replace(secret, _MASK)
     return " ".join(text.split())[:_WORDS_CHARACTERS] or "(no words)"
-
-
-def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """How long the provider wants to be left alone: ``Retry-After``, in seconds or as a date."""
-    milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    wanted = headers.get("retry-after")
-    seconds = _number(wanted)
-    if seconds is not None or wanted is None:
-        return seconds
-    try:
-        return max(parsedate_to_datetime(wanted).timestamp() - time.time(), 0.0)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return max(float(text or ""), 0.0)
-    except ValueError:
-        return None
 
 
 def _message(answer: Any) -> str:
