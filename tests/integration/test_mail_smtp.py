@@ -253,3 +253,28 @@ def test_a_server_that_is_not_there_is_tried_again(
         assert mails.deliver(delivery_id) == "sent"
     finally:
         again.stop()
+
+
+def test_a_server_that_takes_commands_at_once_gets_them_so_and_its_answers_mean_the_same(
+    start_mail_server: StartMailServer, mails_to: MailsTo
+) -> None:
+    server = start_mail_server()
+    server.box.pipelines = True
+    mails = mails_to(server)
+    server.box.faults += ["rcpt:550 no such user", "rcpt:451 later"]
+
+    assert mails.deliver(refused := mails.accept(to="nobody@example.com")) is MailRefused
+    assert mails.deliver(deferred := mails.accept(to="late@example.com")) is MailDeferred
+    assert mails.deliver(deferred) == "sent"
+    assert mails.row(refused).provider_words == "550 no such user"
+    assert (server.box.connections, server.box.recipients) == (1, ["late@example.com"])
+
+    server.box.faults += ["rcpt:550 no", "data-for-nobody"]
+    assert mails.deliver(mails.accept(to="nobody@example.com")) is MailRefused
+    assert mails.deliver(mails.accept(to="bo@example.com")) == "sent"
+    assert server.box.connections == 2, "a server that waits for a mail is left"
+    server.box.faults.append("cut-at-mail")
+    assert mails.deliver(cut := mails.accept(to="cut@example.com")) is MailRefused
+    assert mails.row(cut).provider_words == "550 not from you"
+    assert mails.deliver(mails.accept(to="cy@example.com")) == "sent"
+    assert server.box.recipients == [f"{one}@example.com" for one in ("late", "bo", "cy")]

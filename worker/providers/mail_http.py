@@ -1,16 +1,16 @@
 """Mail by HTTP: Resend and SendGrid."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from email.message import EmailMessage
-from email.utils import parseaddr, parsedate_to_datetime
 from typing import Any
 
 import httpx
 
 from shared.errors import MailDeferred, MailRefused, MailUnconfirmed
+from worker.providers.letter import Letter
 from worker.providers.mailer import Receipt
+from worker.providers.retry_after import retry_after_seconds
 
 #: Nothing has been sent when one of these is raised.
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
@@ -52,11 +52,9 @@ class _HttpMailer:
         for client in self._clients.values():
             client.close()
 
-    def send(
-        self, message: EmailMessage, recipient: str, key: str, hand_over: Callable[[], None]
-    ) -> Receipt:
-        """Send a message; see ``Mailer``."""
-        content, headers = self._content(message, recipient), self._headers(key)
+    def send(self, letter: Letter, key: str, hand_over: Callable[[], None]) -> Receipt:
+        """Send a mail; see ``Mailer``."""
+        content, headers = self._content(letter), self._headers(key)
         hand_over()
         try:
             answer = self._client().post(self.path, json=content, headers=headers)
@@ -67,7 +65,7 @@ class _HttpMailer:
             raise MailUnconfirmed(f"{self.name} took the mail, no answer came: {what}") from error
         return self._receipt(answer)
 
-    def _content(self, message: EmailMessage, recipient: str) -> dict[str, Any]:
+    def _content(self, letter: Letter) -> dict[str, Any]:
         raise NotImplementedError
 
     def _headers(self, key: str) -> dict[str, str]:  # noqa: ARG002 - not all have such keys
@@ -83,7 +81,8 @@ class _HttpMailer:
             provider_id = self._provider_id(answer)
             return Receipt(words, provider_id and provider_id[:255])
         if code in _LATER or (code == _CONFLICT and "concurrent" in words):
-            raise MailDeferred(words, retry_after_seconds=retry_after_seconds(answer.headers))
+            asked = retry_after_seconds(answer.headers)
+            raise MailDeferred(words, retry_after_seconds=asked)
         if code in _CLIENT_ERROR:
             raise MailRefused(words)
         # A gateway between may have lost the answer of a provider that took it.
@@ -111,14 +110,14 @@ class ResendMailer(_HttpMailer):
     sends_key_once = True
     path = "/emails"
 
-    def _content(self, message: EmailMessage, recipient: str) -> dict[str, Any]:
+    def _content(self, letter: Letter) -> dict[str, Any]:
         return {
-            "from": str(message["From"]),
-            "to": [recipient],
-            "subject": str(message["Subject"]),
-            "html": _part(message, "html"),
-            "text": _part(message, "plain"),
-            "headers": _own_headers(message),
+            "from": letter.sender,
+            "to": [letter.recipient],
+            "subject": letter.subject,
+            "html": letter.html,
+            "text": letter.text,
+            "headers": letter.own_headers,
         }
 
     def _headers(self, key: str) -> dict[str, str]:
@@ -138,48 +137,19 @@ class SendGridMailer(_HttpMailer):
     name = "sendgrid"
     path = "/v3/mail/send"
 
-    def _content(self, message: EmailMessage, recipient: str) -> dict[str, Any]:
-        name, address = parseaddr(str(message["From"]))
+    def _content(self, letter: Letter) -> dict[str, Any]:
+        name = letter.sender_name
         return {
-            "personalizations": [{"to": [{"email": recipient}]}],
-            "from": {"email": address} | ({"name": name} if name else {}),
-            "subject": str(message["Subject"]),
+            "personalizations": [{"to": [{"email": letter.recipient}]}],
+            "from": {"email": letter.sender_address} | ({"name": name} if name else {}),
+            "subject": letter.subject,
             "content": [
-                {"type": "text/plain", "value": _part(message, "plain")},
-                {"type": "text/html", "value": _part(message, "html")},
+                {"type": "text/plain", "value": letter.text},
+                {"type": "text/html", "value": letter.html},
             ],
-            "headers": _own_headers(message),
+            "headers": letter.own_headers,
         }
 
     def _provider_id(self, answer: httpx.Response) -> str | None:
         found: str | None = answer.headers.get("X-Message-Id")
         return found
-
-
-def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """What ``Retry-After`` asks for, in seconds or as a date; ``None`` when it does not."""
-    value = headers.get("Retry-After", "").strip()
-    if not value:
-        return None
-    try:
-        return max(float(value), 0.0)
-    except ValueError:
-        pass
-    try:
-        when, now = parsedate_to_datetime(value), parsedate_to_datetime(headers.get("Date", ""))
-    except (TypeError, ValueError):
-        return None
-    return max((when - now).total_seconds(), 0.0)
-
-
-def _own_headers(message: EmailMessage) -> dict[str, str]:
-    return {
-        name: str(message[name])
-        for name in ("Message-ID", "Auto-Submitted", "Content-Language")
-        if message[name]
-    }
-
-
-def _part(message: EmailMessage, subtype: str) -> str:
-    part = message.get_body((subtype,))
-    return str(part.get_content()) if isinstance(part, EmailMessage) else ""

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from email.message import EmailMessage
 from typing import Protocol
+
+from worker.providers.letter import Letter
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +31,11 @@ class Mailer(Protocol):
     def sends_key_once(self) -> bool:
         """Whether a second copy with the same key goes to nobody."""
 
-    def send(
-        self, message: EmailMessage, recipient: str, key: str, hand_over: Callable[[], None]
-    ) -> Receipt:
-        """Send a message.
+    def send(self, letter: Letter, key: str, hand_over: Callable[[], None]) -> Receipt:
+        """Send a mail.
 
         Args:
-            message: with sender, subject, Message-ID and both parts.
-            recipient: where to, in ASCII.
+            letter: what, and where to.
             key: the same for every copy: providers that know such keys send it once.
             hand_over: called right before the point of no return (the final dot, the
                 request's body); what it raises ends the attempt, with nothing sent.

@@ -7,10 +7,7 @@ Jinja2's sandbox, everything a field holds is escaped, and a missing one is an e
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.headerregistry import Address, HeaderRegistry
-from email.message import EmailMessage
-from email.policy import default as default_policy
-from email.utils import format_datetime, parseaddr
+from email.utils import parseaddr
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,7 @@ from markupsafe import Markup
 from shared.errors import ConfigurationError, InvalidRequest, Permanent
 from shared.submitting.mail_address import mail_address
 from shared.submitting.mail_kinds import LANGUAGES, MailKind
+from worker.providers.letter import Letter
 from worker.services.mail.plain_text import is_html, plain_text
 from worker.services.mail.waiting_mail import WaitingMail
 
@@ -58,23 +56,6 @@ class Rendered:
     text: str
 
 
-class _Headers(HeaderRegistry):
-    """Python's own makes a class for every header of every mail: a third of composing."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._classes: dict[str, type] = {}
-
-    def __getitem__(self, name: str) -> Any:
-        found = self._classes.get(name)
-        if found is None:
-            found = self._classes[name] = super().__getitem__(name)
-        return found
-
-
-_POLICY = default_policy.clone(header_factory=_Headers())
-
-
 class Composer:
     """Makes mails.
 
@@ -99,27 +80,25 @@ class Composer:
         domain = self._address.rpartition("@")[2] or "localhost"
         return mail.header_id or f"<{mail.delivery_id}@{domain}>"
 
-    def compose(self, mail: WaitingMail) -> EmailMessage:
-        """The message for a delivery; each copy is the same.
+    def compose(self, mail: WaitingMail) -> Letter:
+        """The mail of a delivery; each copy is the same.
 
         Raises:
             Permanent: the template is broken, or names a field the mail has not got.
         """
         content = self.render(mail.kind, mail.language, mail.fields)
-        message = EmailMessage(_POLICY)
-        message["Subject"] = content.subject
-        message["From"] = Address(self._name or self._look.brand, addr_spec=self._address)
-        message["To"] = Address(addr_spec=mail.recipient)
-        message["Date"] = format_datetime(mail.accepted_at)
-        message["Message-ID"] = self.header_id(mail)
-        # Out-of-office programs must not answer, as RFC 3834 has it.
-        message["Auto-Submitted"] = "auto-generated"
-        # Lines of at most 76 characters: nothing on the way breaks them, nor a signature.
-        message.set_content(content.text, cte="quoted-printable")
-        message.add_alternative(content.html, subtype="html", cte="quoted-printable")
-        message["Content-Language"] = mail.language
-        message.set_boundary(f"=_{mail.delivery_id.hex}")
-        return message
+        return Letter(
+            sender_name=self._name or self._look.brand,
+            sender_address=self._address,
+            recipient=mail.recipient,
+            subject=content.subject,
+            text=content.text,
+            html=content.html,
+            language=mail.language,
+            accepted_at=mail.accepted_at,
+            header_id=self.header_id(mail),
+            boundary=f"=_{mail.delivery_id.hex}",
+        )
 
     def render(self, kind: MailKind, language: str, fields: Mapping[str, Any]) -> Rendered:
         """Subject and both parts.

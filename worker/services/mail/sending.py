@@ -66,8 +66,8 @@ def deliver_mail(delivery_id: UUID, needs: MailNeeds) -> MailStatus | None:
         MailRefused: (permanent) by the provider; written to the row's ``error``.
         AttemptsExhausted: (permanent) likewise.
     """
-    with needs.sessions.begin() as session:
-        claimed = claim_mail(session, delivery_id, needs)
+    with needs.single() as connection:
+        claimed = claim_mail(connection, delivery_id, needs)
     if claimed is None:
         return None
     attempt = _Attempt(claimed, needs)
@@ -98,11 +98,10 @@ class _Attempt:
         mailer = self._mailer = self._needs.mailer()
         if mailer is None:
             return self._disable(mail)
-        message = self._needs.composer.compose(mail)
+        letter = self._needs.composer.compose(mail)
         self._await_turn()
         receipt = mailer.send(
-            message,
-            mail.recipient,
+            letter,
             str(mail.delivery_id),
             partial(self._hand_over, mail, mailer.name),
         )
@@ -128,8 +127,8 @@ class _Attempt:
         if self._mail is not None:
             values["status"] = MailStatus.UNKNOWN if copies else MailStatus.QUEUED
             values["copies"] = copies
-        with self._needs.sessions.begin() as session:
-            release(session, self._lease, **values)
+        with self._needs.single() as connection:
+            release(connection, self._lease, **values)
 
     def fail(self, error: Permanent | ConfigurationError) -> None:
         """End the row as ``failed``; its secrets stay sealed, for a retry."""
@@ -141,8 +140,8 @@ class _Attempt:
             values["provider"] = self._mailer.name
         if isinstance(error, MailRefused):
             values["provider_words"] = storable(str(error))
-        with self._needs.sessions.begin() as session:
-            release(session, self._lease, ended_at=Ago(), **values)
+        with self._needs.single() as connection:
+            release(connection, self._lease, ended_at=Ago(), **values)
         self._log(MailStatus.FAILED, reason)
 
     def _copies_after(self, error: Exception) -> int:
@@ -157,9 +156,9 @@ class _Attempt:
         return 1 if is_once else MOST_COPIES
 
     def _disable(self, mail: WaitingMail) -> MailStatus:
-        with self._needs.sessions.begin() as session:
+        with self._needs.single() as connection:
             release(
-                session,
+                connection,
                 self._lease,
                 status=MailStatus.DISABLED,
                 error=_DISABLED,
@@ -187,9 +186,9 @@ class _Attempt:
             runs.checkpoint()
 
     def _hand_over(self, mail: WaitingMail, provider: str) -> None:
-        with self._needs.sessions.begin() as session:
+        with self._needs.single() as connection:
             renew(
-                session,
+                connection,
                 self._lease,
                 status=MailStatus.UNKNOWN if mail.copies else MailStatus.SENDING,
                 copies=min(mail.copies + 1, self._most_copies()),
@@ -204,9 +203,9 @@ class _Attempt:
         give_up = time.monotonic() + _RECORDING_SECONDS
         while True:
             try:
-                with self._needs.sessions.begin() as session:
+                with self._needs.single() as connection:
                     release(
-                        session,
+                        connection,
                         self._lease,
                         status=status,
                         error=mail.last_error if status is MailStatus.RESENT else None,
