@@ -18,6 +18,7 @@ from tests.fixtures.mails import MailsTo
 from tests.fixtures.messages import Messages
 from worker.services.mail.claiming import claim_mail
 from worker.services.mail.giving_up import give_up_mail, purge_mail, sweep_mail
+from worker.services.mail.sending import deliver_mail
 from worker.stores.rate_limit import RateLimit
 
 
@@ -193,20 +194,26 @@ class _Thief:
         return self._composer.compose(mail)
 
 
-def test_a_mail_costs_three_transactions(
+def test_a_mail_costs_three_statements_each_its_own_transaction(
     start_mail_server: StartMailServer, mails_to: MailsTo
 ) -> None:
     mails = mails_to(start_mail_server())
     delivery_id = mails.accept()
-    committed: list[object] = []
+    said: list[str] = []
 
-    def note(connection: object) -> None:
-        committed.append(connection)
+    def note(_: object, __: object, statement: str, *___: object) -> None:
+        said.append(statement)
 
-    event.listen(db.engine, "commit", note)
+    def note_transaction(_: object) -> None:
+        said.append("a transaction round it")
+
+    event.listen(db.engine, "before_cursor_execute", note)
+    event.listen(db.engine, "commit", note_transaction)
     try:
-        assert mails.deliver(delivery_id) == "sent"
+        deliver_mail(delivery_id, mails.needs)
     finally:
-        event.remove(db.engine, "commit", note)
+        event.remove(db.engine, "before_cursor_execute", note)
+        event.remove(db.engine, "commit", note_transaction)
 
-    assert len(committed) == 3, "claimed and read, about to be handed over, sent"
+    assert mails.row(delivery_id).status == "sent"
+    assert len(said) == 3, "claimed and read, about to be handed over, sent"

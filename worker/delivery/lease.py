@@ -12,7 +12,20 @@ from functools import lru_cache
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Integer, Table, Update, bindparam, func, inspect, or_, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Integer,
+    Row,
+    Table,
+    Update,
+    bindparam,
+    func,
+    inspect,
+    or_,
+    update,
+)
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.orm import Session
 
@@ -61,7 +74,7 @@ def owner_of(pid: int) -> str:
 
 
 def claim(
-    session: Session,
+    session: Session | Connection,
     model: type[Leased],
     row_id: UUID,
     seconds: float,
@@ -81,15 +94,26 @@ def claim(
     Returns:
         The lease, or ``None`` when the row is gone, held or not claimable.
     """
-    statement = _claim(table_of(model), conditions, _kinds(values))
-    parameters = {"row_id_": row_id, "seconds_": seconds, "owner_": owner(), **_plain(values)}
-    row = session.connection().execute(statement, parameters).one_or_none()
-    if row is None:
-        return None
-    return Lease(model, row_id, row.lease_token, row.attempts, row.deaths, seconds)
+    returned = _lease_columns(table_of(model))
+    row = _claimed(session, model, row_id, seconds, conditions, values, returned)
+    return None if row is None else _lease(model, row_id, seconds, row)
 
 
-def renew(session: Session, lease: Lease, **values: Any) -> None:
+def claim_row(
+    session: Session | Connection,
+    model: type[Leased],
+    row_id: UUID,
+    seconds: float,
+    *conditions: ColumnElement[bool],
+    **values: Any,
+) -> tuple[Lease, Row[Any]] | None:
+    """As ``claim``; returns the whole row too, as the claim left it."""
+    returned = tuple(table_of(model).c)
+    row = _claimed(session, model, row_id, seconds, conditions, values, returned)
+    return None if row is None else (_lease(model, row_id, seconds, row), row)
+
+
+def renew(session: Session | Connection, lease: Lease, **values: Any) -> None:
     """Extend the lease and write ``values`` to its row, in the caller's transaction.
 
     Raises:
@@ -98,7 +122,7 @@ def renew(session: Session, lease: Lease, **values: Any) -> None:
     _write(session, lease, lease_expires_at=Ago(-lease.seconds), **values)
 
 
-def release(session: Session, lease: Lease, **values: Any) -> None:
+def release(session: Session | Connection, lease: Lease, **values: Any) -> None:
     """Give the lease back and write ``values``, in the caller's transaction.
 
     Raises:
@@ -107,12 +131,38 @@ def release(session: Session, lease: Lease, **values: Any) -> None:
     _write(session, lease, lease_expires_at=None, lease_owner=None, **values)
 
 
-def _write(session: Session, lease: Lease, **values: Any) -> None:
+def _write(session: Session | Connection, lease: Lease, **values: Any) -> None:
     table = table_of(lease.model)
     statement = _fenced(table, _kinds(values))
     parameters = {"row_id_": lease.row_id, "token_": lease.token, **_plain(values)}
-    if session.connection().execute(statement, parameters).one_or_none() is None:
+    if _connection(session).execute(statement, parameters).one_or_none() is None:
         raise LeaseLost(f"{table.name} {lease.row_id}: token {lease.token} is no longer the newest")
+
+
+def _claimed(
+    session: Session | Connection,
+    model: type[Leased],
+    row_id: UUID,
+    seconds: float,
+    conditions: tuple[ColumnElement[bool], ...],
+    values: dict[str, Any],
+    returned: tuple[Column[Any], ...],
+) -> Row[Any] | None:
+    statement = _claim(table_of(model), conditions, _kinds(values), returned)
+    parameters = {"row_id_": row_id, "seconds_": seconds, "owner_": owner(), **_plain(values)}
+    return _connection(session).execute(statement, parameters).one_or_none()
+
+
+def _lease(model: type[Leased], row_id: UUID, seconds: float, row: Row[Any]) -> Lease:
+    return Lease(model, row_id, row.lease_token, row.attempts, row.deaths, seconds)
+
+
+def _lease_columns(table: Table) -> tuple[Column[Any], ...]:
+    return table.c.lease_token, table.c.attempts, table.c.deaths
+
+
+def _connection(given: Session | Connection) -> Connection:
+    return given if isinstance(given, Connection) else given.connection()
 
 
 # Statements are built once a shape: building them was half the time of a small document's claim.
@@ -144,7 +194,12 @@ def _seconds(parameter: Any) -> Any:
 
 
 @lru_cache(maxsize=256)
-def _claim(table: Table, conditions: tuple[ColumnElement[bool], ...], kinds: _Kinds) -> Update:
+def _claim(
+    table: Table,
+    conditions: tuple[ColumnElement[bool], ...],
+    kinds: _Kinds,
+    returned: tuple[Column[Any], ...],
+) -> Update:
     return (
         update(table)
         .where(
@@ -161,7 +216,7 @@ def _claim(table: Table, conditions: tuple[ColumnElement[bool], ...], kinds: _Ki
             deaths=table.c.deaths + sql_cast(table.c.lease_expires_at.is_not(None), Integer),
             **_assigned(kinds),
         )
-        .returning(table.c.lease_token, table.c.attempts, table.c.deaths)
+        .returning(*returned)
     )
 
 

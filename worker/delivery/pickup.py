@@ -9,7 +9,9 @@ crash of the database takes back is done again, and the work itself notices.
 import json
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn, TypeVar
 from uuid import UUID, uuid4
 
@@ -21,6 +23,7 @@ from shared.models import NO_TENANT, OutboxMessage
 from shared.queueing.publishing import plain_json, wake_relays
 from shared.submitting.files import storable
 from worker.delivery.lease import Lease, owner
+from worker.delivery.single import single_statements
 
 _PICK_UP = text("""
     SET LOCAL synchronous_commit = off;
@@ -125,7 +128,7 @@ def pick_up(engine: Engine, message_id: UUID, lease_seconds: float) -> PickedUp:
             _explain(connection, message_id)
         return row
 
-    row = _transact(engine, claim)
+    row = _twice(partial(single_statements, engine), claim)
     lease = Lease(
         OutboxMessage, message_id, row.lease_token, row.attempts, row.deaths, lease_seconds
     )
@@ -232,7 +235,7 @@ def adopt(
         connection.execute(_ADOPT, values)
         wake_relays(connection)
 
-    _transact(engine, write)
+    _twice(engine.begin, write)
 
 
 def bury_unwritten(
@@ -271,16 +274,19 @@ def _write(engine: Engine, statement: TextClause, values: Mapping[str, Any]) -> 
         done = connection.execute(statement, values)
         return done.scalar_one_or_none() if done.returns_rows else None
 
-    return _transact(engine, write)
+    return _twice(partial(single_statements, engine), write)
 
 
-def _transact(engine: Engine, work: Callable[[Connection], _Result]) -> _Result:
+def _twice(
+    opened: Callable[[], AbstractContextManager[Connection]],
+    work: Callable[[Connection], _Result],
+) -> _Result:
     try:
-        with engine.begin() as connection:
+        with opened() as connection:
             return work(connection)
     except DBAPIError as error:
         # The pool's connection had died: it has dropped all of them by now, a new one may work.
         if not error.connection_invalidated:
             raise
-    with engine.begin() as connection:
+    with opened() as connection:
         return work(connection)

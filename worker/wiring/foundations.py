@@ -1,17 +1,24 @@
 """Sessions and the heartbeat, which every service needs."""
 
-from functools import lru_cache
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import lru_cache, partial
 
 from flask import current_app
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session, sessionmaker
 
 from shared.models import db
 from worker.delivery.heartbeat import Heartbeat
+from worker.delivery.single import single_statements
 
 
 def sessions() -> "sessionmaker[Session]":
     return _sessions_of(db.engine)
+
+
+def single() -> Callable[[], AbstractContextManager[Connection]]:
+    return partial(single_statements, db.engine)
 
 
 @lru_cache(maxsize=8)

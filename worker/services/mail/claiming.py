@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
 from shared.errors import AttemptsExhausted, LeaseHeld, SubjectGone
@@ -12,13 +12,12 @@ from shared.models import MailDelivery, MailStatus
 from shared.models.mail import UNFINISHED
 from shared.submitting.mail_kinds import kind_of
 from shared.submitting.sealing import unseal
-from worker.delivery.lease import Lease, claim, renew, table_of
+from worker.delivery.lease import Lease, claim_row, renew
 from worker.services.mail.needs import MailNeeds
 from worker.services.mail.waiting_mail import WaitingMail
 
 #: Written once, so that the claim's statement is built once.
 _CONDITIONS = (MailDelivery.status.in_([status.value for status in UNFINISHED]),)
-_READ = select(table_of(MailDelivery)).where(table_of(MailDelivery).c.id == bindparam("row_id"))
 _CUT_OFF = "the worker that handed it over died before it knew the answer"
 
 
@@ -30,8 +29,12 @@ class ClaimedMail:
     row: Any
 
 
-def claim_mail(session: Session, delivery_id: UUID, needs: MailNeeds) -> ClaimedMail | None:
-    """Claim a delivery, in the caller's transaction; after a sender's death it is ``unknown``.
+def claim_mail(
+    session: Session | Connection, delivery_id: UUID, needs: MailNeeds
+) -> ClaimedMail | None:
+    """Claim a delivery and read it; after a sender's death it is ``unknown``.
+
+    Two statements of one transaction, or of two: dying between them the next claim says it.
 
     Returns:
         ``None`` when there is nothing to do: it has ended (a message delivered twice or late).
@@ -40,11 +43,11 @@ def claim_mail(session: Session, delivery_id: UUID, needs: MailNeeds) -> Claimed
         SubjectGone: (superseded) the row was deleted.
         LeaseHeld: (superseded) another worker has it.
     """
-    lease = claim(session, MailDelivery, delivery_id, needs.lease_seconds, *_CONDITIONS)
-    if lease is None:
+    claimed = claim_row(session, MailDelivery, delivery_id, needs.lease_seconds, *_CONDITIONS)
+    if claimed is None:
         _explain_refusal(session, delivery_id)
         return None
-    row = session.connection().execute(_READ, {"row_id": delivery_id}).one()
+    lease, row = claimed
     if row.status == MailStatus.SENDING:
         renew(session, lease, status=MailStatus.UNKNOWN, error=_CUT_OFF)
     return ClaimedMail(lease, row)
@@ -105,7 +108,7 @@ def handed_over_twice(last_error: object) -> str:
     )
 
 
-def _explain_refusal(session: Session, delivery_id: UUID) -> None:
+def _explain_refusal(session: Session | Connection, delivery_id: UUID) -> None:
     columns: Any = (MailDelivery.status, MailDelivery.lease_owner)
     row = session.execute(select(*columns).where(MailDelivery.id == delivery_id)).one_or_none()
     if row is None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from celery import Celery
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session, sessionmaker
 
 from shared.submitting.mail import MailRules
@@ -33,6 +34,7 @@ class MailNeeds:
     """Everything a delivery touches.
 
     Attributes:
+        single: a connection on which each statement is a transaction of its own.
         mailer: opens the provider; gives ``None`` when mail is switched off.
         rate: ``None`` when there is no limit.
         lease_seconds: life of the lease.
@@ -40,6 +42,7 @@ class MailNeeds:
     """
 
     sessions: sessionmaker[Session]
+    single: Callable[[], AbstractContextManager[Connection]]
     mailer: Callable[[], Mailer | None]
     rate: Rate | None
     composer: Composer

@@ -1,0 +1,25 @@
+"""Statements that are a transaction each: one round trip, where BEGIN and COMMIT make it three."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+
+
+@contextmanager
+def single_statements(engine: Engine) -> Iterator[Connection]:
+    """A connection of the engine's pool on which every statement is committed by itself.
+
+    What one statement does is done whole or not at all, also by this one. Whoever writes
+    two things that belong together takes a transaction.
+    """
+    with engine.connect() as connection:
+        # Not by SQLAlchemy's isolation level: psycopg2 asks the server at each way back.
+        driver: Any = connection.connection.dbapi_connection
+        driver.autocommit = True
+        try:
+            yield connection
+        finally:
+            if not driver.closed:
+                driver.autocommit = False
