@@ -24,7 +24,7 @@ from shared.settings.fetching import FetchingSettings
 from worker.providers.addresses import Address, Resolve, checked_addresses, system_resolve
 from worker.providers.fetch_rules import FetchRules
 from worker.providers.fetcher import Fetched, Validators
-from worker.providers.retry_after import retry_after_seconds
+from worker.providers.retry_after import MOST_PATIENCE_SECONDS, retry_after_seconds
 from worker.providers.time_limit import TimeLimit
 from worker.providers.unpacking import unpacked
 
@@ -34,8 +34,6 @@ _OK, _NOT_MODIFIED, _SERVER_ERRORS = 200, 304, 500
 _GONE = frozenset({404, 410})
 _LATER = frozenset({408, 425, 429})
 _AGENT = "rag-worker"
-#: A server that asks for more is not believed.
-_MOST_PATIENCE_SECONDS = 6 * 3600.0
 
 
 class HttpFetcher:
@@ -260,7 +258,7 @@ def _require_content(url: str, response: httpx.Response) -> None:
     if status in _GONE:
         raise SourceGone(f"{answer}: delete the document, or submit the new URL")
     if status in _LATER or status >= _SERVER_ERRORS:
-        asked = retry_after_seconds(response.headers, _MOST_PATIENCE_SECONDS)
+        asked = retry_after_seconds(response.headers, MOST_PATIENCE_SECONDS)
         raise ServiceUnavailable(answer, retry_after_seconds=asked)
     raise SourceUnusable(f"{answer}: open it in a browser without logging in to see why")
 

@@ -32,7 +32,7 @@ from shared.errors import (
     TracesDeferred,
 )
 from worker.providers.addresses import Network, Resolve, checked_addresses, system_resolve
-from worker.providers.retry_after import retry_after_seconds
+from worker.providers.retry_after import MOST_PATIENCE_SECONDS, retry_after_seconds
 from worker.providers.trace_sender import Receipt, Target
 
 _PROTOBUF = "application/x-protobuf"
@@ -224,7 +224,7 @@ def _read(status: int, headers: dict[str, str], body: bytes, target: Target) -> 
         words = _masked(partial.error_message, target)
         return Receipt(words, max(int(partial.rejected_spans), 0))
     said = f"the trace provider answers {status}: {_words(headers, body, target)}"
-    after = retry_after_seconds(headers.get("retry-after"))
+    after = retry_after_seconds(headers, MOST_PATIENCE_SECONDS)
     if status == _TOO_MANY_REQUESTS:
         raise RateLimited(said, retry_after_seconds=after)
     if status in _LATER:

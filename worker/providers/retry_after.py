@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+#: For callers who believe no server that asks for more.
+MOST_PATIENCE_SECONDS = 6 * 3600.0
+
 
 def retry_after_seconds(headers: Mapping[str, str], most_seconds: float = math.inf) -> float | None:
     """The wait a server asks for; ``None`` when it does not say.
