@@ -25,6 +25,7 @@ pytest_plugins = [
     "tests.fixtures.removals",
     "tests.fixtures.trace_receiver",
     "tests.fixtures.traced",
+    "tests.fixtures.trace_deliveries",
     "tests.fixtures.web_server",
     "tests.fixtures.questions",
 ]

@@ -19,6 +19,7 @@ from shared.models.segment_keyword import SegmentKeywords
 from shared.models.segment_work import SegmentEdit, SegmentImport
 from shared.models.tenant import Account, AccountStatus, Role, Tenant, TenantAccountJoin
 from shared.models.trace import TraceConfig, TraceDelivery, TraceStatus
+from shared.models.trace_breaker import TraceBreaker
 from shared.models.url_source import UrlSource
 from shared.models.vector_write import VectorPoint, VectorWrite
 from shared.models.worker_node import WorkerNode
@@ -58,6 +59,7 @@ __all__ = [
     "TenantAccountJoin",
     "TenantChatModel",
     "TokenUse",
+    "TraceBreaker",
     "TraceConfig",
     "TraceDelivery",
     "TraceStatus",

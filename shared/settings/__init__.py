@@ -24,6 +24,7 @@ from shared.settings.mail import MailSettings
 from shared.settings.presence import PresenceSettings
 from shared.settings.redis import RedisSettings
 from shared.settings.storage import StorageSettings
+from shared.settings.trace_export import TraceExportSettings
 from shared.settings.tracing import TracingSettings
 from shared.settings.vectors import VectorSettings
 
@@ -43,6 +44,7 @@ GROUPS: tuple[tuple[str, type[SettingsGroup]], ...] = (
     ("generation", GenerationSettings),
     ("tracing", TracingSettings),
     ("answers", AnswerSettings),
+    ("trace_export", TraceExportSettings),
 )
 
 
@@ -65,6 +67,7 @@ class Settings:
     generation: GenerationSettings
     tracing: TracingSettings
     answers: AnswerSettings
+    trace_export: TraceExportSettings
 
     @property
     def broker(self) -> Endpoint:
@@ -140,6 +143,7 @@ def load_settings(env_files: tuple[Path, ...] = ENV_FILES) -> Settings:
         generation=load_group(GenerationSettings, env_files),
         tracing=load_group(TracingSettings, env_files),
         answers=load_group(AnswerSettings, env_files),
+        trace_export=load_group(TraceExportSettings, env_files),
     )
 
 

@@ -1,6 +1,7 @@
 """Every field of every span, as each provider's preset puts it on the wire."""
 
 import base64
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -328,7 +329,7 @@ def test_every_field_of_every_span_arrives_as_the_provider_reads_it(
     stored, _ = packed(checked_trace(chat_trace()))
     encoded = encode(unpacked(stored), preset, OPTIONS)
     target = target_of(preset, trace_receiver.url, SECRETS[provider], OPTIONS)
-    sender = OtlpSender(OtlpRules(is_private_allowed=True))
+    sender = OtlpSender(OtlpRules(networks=(ip_network("127.0.0.0/8"),)))
     receipt = sender.send(target, joined([encoded]))
     sender.close()
     assert (receipt.words, receipt.rejected_spans) == ("", 0)

@@ -3,6 +3,7 @@
 import ssl
 import time
 from collections.abc import Iterator
+from ipaddress import ip_network
 
 import pytest
 import trustme
@@ -27,7 +28,7 @@ from worker.providers.otlp import OtlpRules, OtlpSender
 from worker.providers.trace_sender import Receipt, Target
 
 SECRET = "sk-very-secret-0123456789"
-LOCAL = OtlpRules(timeout_seconds=1.0, is_private_allowed=True)
+LOCAL = OtlpRules(timeout_seconds=1.0, networks=(ip_network("127.0.0.0/8"),))
 
 
 @pytest.fixture

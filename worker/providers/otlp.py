@@ -59,13 +59,11 @@ class OtlpRules:
         timeout_seconds: for the whole of an exchange.
         max_connections: of this process.
         networks: allowed although they are not public.
-        is_private_allowed: every address may be connected to.
     """
 
     timeout_seconds: float = 10.0
     max_connections: int = 32
     networks: tuple[Network, ...] = ()
-    is_private_allowed: bool = False
 
 
 class OtlpSender:
@@ -187,11 +185,6 @@ class _CheckedAddresses(httpcore.NetworkBackend):
         return connected(last)
 
     def _addresses(self, host: str, port: int) -> Sequence[str]:
-        if self._rules.is_private_allowed:
-            try:
-                return list(self._resolve(host, port)) or [host]
-            except (OSError, UnicodeError) as error:
-                raise TracesDeferred(f"{host} has no address: {error}") from error
         try:
             found = checked_addresses(host, host, port, self._rules.networks, self._resolve)
         except SourceRefused as error:

@@ -1,15 +1,19 @@
-"""The ops_trace queue's tasks: traces, and what keeps the house in order."""
+"""The ops_trace queue's tasks: traces on their way, and what keeps the house in order."""
 
 from celery import shared_task
 
 from shared.contract import CLEAN_TRACES, PROBE, PROCESS_TRACE, SWEEP
-from shared.errors import ServiceUnavailable
+from worker.tasks.trace_task import TraceTask
 
 
-@shared_task(name=PROCESS_TRACE.name)
+@shared_task(name=PROCESS_TRACE.name, base=TraceTask)
 def process_trace_task(delivery_ids: str | list[str]) -> None:
     """Send traces to their tenant's provider, and what else waits for it."""
-    raise ServiceUnavailable(f"{delivery_ids} wait: nothing here sends traces yet")
+    from worker.services.ops_trace.exporting import deliver_traces
+    from worker.services.ops_trace.trace_announcing import delivery_ids as parsed
+    from worker.wiring import export_needs
+
+    deliver_traces(parsed(delivery_ids), export_needs())
 
 
 @shared_task(name=CLEAN_TRACES.name)

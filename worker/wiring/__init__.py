@@ -14,6 +14,7 @@ from worker.wiring.embedders import COSTLY_EMBEDDERS, LOCAL_EMBEDDERS, embedder,
 from worker.wiring.mail import composer, mail_needs
 from worker.wiring.ops_trace import clean_old_traces, payload_files, probe_provider
 from worker.wiring.sweeping import sweep
+from worker.wiring.trace_export import export_needs
 from worker.wiring.vectors import vector_store
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "composer",
     "embedder",
     "embedding_cache",
+    "export_needs",
     "index_needs",
     "indexing_needs",
     "mail_needs",

@@ -19,10 +19,12 @@ from worker.services.dataset.segment_sweeping import sweep_segments
 from worker.services.dataset.sweeping import sweep_documents
 from worker.services.generation.answer_sweeping import sweep_answers
 from worker.services.mail.giving_up import sweep_mail
+from worker.services.ops_trace.trace_sweeping import sweep_traces
 from worker.wiring.answers import answer_needs
 from worker.wiring.dataset import index_needs
 from worker.wiring.foundations import sessions
 from worker.wiring.mail import mail_needs
+from worker.wiring.trace_export import export_needs
 from worker.wiring.vectors import vector_store
 
 
@@ -39,6 +41,7 @@ def sweep() -> None:
     sweep_builds(index_needs(), seconds)
     sweep_mail(mail_needs(), seconds)
     sweep_answers(answer_needs(), seconds)
+    sweep_traces(export_needs(), seconds)
     sweep_removals(sessions(), partial(outbox.write, celery=celery))
     sweep_segments(
         sessions(),
