@@ -161,7 +161,9 @@ def _in_order(spans: tuple[Span, ...]) -> tuple[Span, ...]:
     """Roots by their start, each with what is below it right behind; a loop has no root."""
     known = {span.span_id for span in spans}
     children: dict[str | None, list[Span]] = {}
-    for span in sorted(spans, key=lambda one: (one.start_ns, one.end_ns), reverse=True):
+    by_time = sorted(spans, key=lambda one: (one.start_ns, one.end_ns))
+    # Taken from the end later on: of those that start together the first stays the first.
+    for span in by_time[::-1]:
         parent = span.parent_span_id if span.parent_span_id in known else None
         children.setdefault(parent, []).append(span)
     ordered: list[Span] = []

@@ -119,6 +119,13 @@ def record_trace(
     return checked.trace_id
 
 
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    config: TraceConfig | None
+    redaction: Redaction
+    payload: bytes
+
+
 class _Recording:
     def __init__(
         self, session: Session, tenant_id: UUID, rules: TraceRules, celery: Celery | None
@@ -130,13 +137,21 @@ class _Recording:
 
     def record(self, trace: Trace) -> None:
         configs = configs_for(self._session, self._tenant_id, trace.app_id)
-        self._session.flush()
-        for config in configs:
-            redaction = self._rules.redaction.of_config(config.options)
-            if not self._appended(trace, config, redaction):
-                self._write(trace, config, redaction)
-        if not configs:
-            self._write(trace, None, self._rules.redaction)
+        # All of them before the first is written: what is refused leaves nothing.
+        drafts = [self._draft(trace, config) for config in configs] or [self._draft(trace, None)]
+        for draft in drafts:
+            if draft.config is None or not self._appended(trace, draft.config, draft.redaction):
+                self._write(trace, draft)
+
+    def _draft(self, trace: Trace, config: TraceConfig | None) -> "_Draft":
+        redaction = self._rules.redaction.of_config(config.options if config else {})
+        payload, json_bytes = packed(trace, redaction)
+        if json_bytes > self._rules.max_bytes:
+            raise TraceTooLarge(
+                f"the trace has {json_bytes} bytes, more than {self._rules.max_bytes}: "
+                "record it in parts, or raise TRACE_MAX_BYTES"
+            )
+        return _Draft(config, redaction, payload)
 
     def _appended(self, trace: Trace, config: TraceConfig, redaction: Redaction) -> bool:
         values = {
@@ -153,7 +168,8 @@ class _Recording:
         payload, json_bytes = packed(whole, redaction)
         if json_bytes > self._rules.max_bytes:
             return False
-        is_due = row.due_at is not None and not whole.awaits_parents
+        # Also of what was due before: whoever came for it at this moment found it locked.
+        is_due = row.due_at is None or not whole.awaits_parents
         written = {
             "id": row.id,
             "payload": payload,
@@ -166,13 +182,8 @@ class _Recording:
         self._session.execute(_APPENDED, written)
         return True
 
-    def _write(self, trace: Trace, config: TraceConfig | None, redaction: Redaction) -> None:
-        payload, json_bytes = packed(trace, redaction)
-        if json_bytes > self._rules.max_bytes:
-            raise TraceTooLarge(
-                f"the trace has {json_bytes} bytes, more than {self._rules.max_bytes}: "
-                "record it in parts, or raise TRACE_MAX_BYTES"
-            )
+    def _write(self, trace: Trace, draft: "_Draft") -> None:
+        config = draft.config
         delivery_id = uuid4()
         wait_seconds = self._rules.gather_seconds if trace.awaits_parents else 0.0
         ends: dict[str, Any] = {
@@ -199,10 +210,10 @@ class _Recording:
             "app_id": trace.app_id,
             "trace_id": trace.trace_id,
             "part": earlier.scalar_subquery(),
-            "name": redaction.shown(trace.name),
+            "name": draft.redaction.shown(trace.name),
             "kind": trace.kind,
-            "payload": payload,
-            "payload_bytes": len(payload),
+            "payload": draft.payload,
+            "payload_bytes": len(draft.payload),
             "schema_version": trace.schema_version,
             "span_count": len(trace.spans),
             **ends,
