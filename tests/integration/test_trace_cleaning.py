@@ -1,5 +1,7 @@
 """Old traces go, large ones that have ended move to the storage, and their files go with them."""
 
+from typing import BinaryIO
+
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -7,10 +9,16 @@ from sqlalchemy.orm import Session
 from shared.errors import Permanent
 from shared.models import db
 from tests.fixtures.traced import Traced
-from worker.services.ops_trace.cleaning import Cleaned, storage_key_of
+from worker.services.ops_trace.cleaning import (
+    Cleaned,
+    Retention,
+    clean_traces,
+    storage_key_of,
+)
 from worker.services.ops_trace.payloads import masked_for, stored_trace
 from worker.tasks.ops_trace import clean_traces_task
 from worker.wiring import clean_old_traces, payload_files
+from worker.wiring.foundations import sessions
 
 
 def end(traced: Traced, trace_id: str, status: str, days: int) -> None:
@@ -81,6 +89,44 @@ def test_a_large_one_moves_when_it_has_ended_and_its_file_goes_with_the_row(
         stored_trace(None, row.storage_key, payload_files())
     with pytest.raises(Permanent, match="no spans any more"):
         stored_trace(None, None, payload_files())
+
+
+def test_a_row_that_is_deleted_or_replayed_while_its_file_is_written_leaves_nothing_behind(
+    traced: Traced,
+) -> None:
+    files = payload_files()
+    retention = Retention(delivered_days=7, failed_days=7, inline_bytes=100)
+    traced.configure()
+    ends = {
+        "UPDATE trace_deliveries SET status = 'waiting'": None,
+        "DELETE FROM trace_deliveries": "stored_file",
+    }
+
+    class Meanwhile:
+        """A storage so slow that something happens to the row."""
+
+        statement = ""
+
+        def open(self, key: str) -> BinaryIO:
+            return files.open(key)
+
+        def write(self, key: str, content: bytes) -> None:
+            files.write(key, content)
+            traced.write(self.statement)
+
+    for number, (statement, noted) in enumerate(ends.items()):
+        trace_id = traced.record(trace_id=str(number))
+        traced.write("UPDATE trace_deliveries SET status = 'failed', ended_at = now()")
+        slow = Meanwhile()
+        slow.statement = statement
+        clean_traces(sessions(), slow, retention)
+        kept = traced.rows(trace_id)
+        assert [(row.status, row.payload is None) for row in kept] == (
+            [] if noted else [("waiting", False)]
+        )
+        traced.write("DELETE FROM trace_deliveries")
+        with Session(db.engine) as session:
+            assert session.scalar(text("SELECT min(kind) FROM removals")) == noted
 
 
 def test_a_configurations_own_rules_hold_also_for_what_was_recorded_before(traced: Traced) -> None:

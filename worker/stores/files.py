@@ -8,6 +8,7 @@ after, loses nothing.
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
+from uuid import uuid4
 
 from fsspec import AbstractFileSystem
 
@@ -46,7 +47,7 @@ class StoredFiles:
         Raises:
             ServiceUnavailable: (transient) the storage does not answer.
         """
-        draft = f"{key}.draft"
+        draft = f"{key}.{uuid4()}.draft"
         try:
             self._filesystem.makedirs(key.rpartition("/")[0], exist_ok=True)
             with self._filesystem.open(draft, "wb") as file:

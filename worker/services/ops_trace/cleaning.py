@@ -32,9 +32,18 @@ _LARGE = text("""
     WHERE storage_key IS NULL AND status NOT IN ('waiting', 'sending')
       AND payload_bytes > :inline_bytes
     ORDER BY payload_bytes DESC LIMIT 1
-    FOR UPDATE SKIP LOCKED
 """)
-_MOVED = text("UPDATE trace_deliveries SET payload = NULL, storage_key = :key WHERE id = :id")
+# Not one that is replayed meanwhile: it is moved when it has ended again, to the same key.
+_MOVED = text("""
+    UPDATE trace_deliveries SET payload = NULL, storage_key = :key
+    WHERE id = :id AND storage_key IS NULL AND status NOT IN ('waiting', 'sending')
+""")
+# Deleted meanwhile: nobody else knows of the file.
+_NOTE = text("""
+    INSERT INTO removals (kind, tenant_id, storage_key)
+    SELECT 'stored_file', :tenant_id, :key
+    WHERE NOT EXISTS (SELECT 1 FROM trace_deliveries WHERE id = :id)
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +117,16 @@ def _purge(sessions: sessionmaker[Session], status: TraceStatus, days: int) -> i
 
 
 def _move_one(sessions: sessionmaker[Session], files: PayloadFiles, inline_bytes: int) -> bool:
-    with sessions.begin() as session:
+    with sessions() as session:
         row = session.execute(_LARGE, {"inline_bytes": inline_bytes}).one_or_none()
-        if row is None:
-            return False
-        key = storage_key_of(row.tenant_id, row.id)
-        # Before the commit: whoever dies in between writes the same file again.
-        files.write(key, bytes(row.payload))
-        session.execute(_MOVED, {"id": row.id, "key": key})
+    if row is None:
+        return False
+    key = storage_key_of(row.tenant_id, row.id)
+    # Outside any transaction: a slow storage holds no row up. Whoever dies here, the next
+    # run writes the same file again.
+    files.write(key, bytes(row.payload))
+    with sessions.begin() as session:
+        done: Any = session.execute(_MOVED, {"id": row.id, "key": key})
+        if not done.rowcount:
+            session.execute(_NOTE, {"id": row.id, "tenant_id": row.tenant_id, "key": key})
     return True
