@@ -12,8 +12,9 @@ from shared.models.base import Base, Created
 class Removal(Created, Base):
     """One thing that is gone for users and not yet gone for good.
 
-    A trigger writes the row in the transaction that deletes a document, a dataset or
-    an uploaded file, or gives a document another file. ``kind`` says what is left to
+    A trigger writes the row in the transaction that deletes a document, a dataset, an
+    import or an uploaded file, or gives a document another file; an import writes it at its
+    end. ``kind`` says what is left to
     do, and moves on::
 
         document -> upload_file -> gone

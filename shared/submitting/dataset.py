@@ -7,7 +7,6 @@ of the worker is imported.
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from uuid import UUID, uuid4
 
 from celery import Celery
@@ -23,6 +22,7 @@ from shared.submitting.datasets import ensure_dataset, ensure_tenant
 from shared.submitting.files import StoredFile, storable, upload_files
 from shared.submitting.ids import AnyId, checked_id
 from shared.submitting.process_rules import AnyRule, keep_rule
+from shared.submitting.submissions import Outcome, Submission
 
 __all__ = [
     "Outcome",
@@ -36,32 +36,6 @@ __all__ = [
 
 #: What an index of PostgreSQL takes beside the dataset, and the column in characters.
 _SOURCE_KEY_BYTES = 1024
-
-
-class Outcome(StrEnum):
-    """What a submission came to."""
-
-    NEW = "new"  #: the dataset's first version of it: will be indexed
-    CHANGED = "changed"  #: a new version: will be indexed; the old one serves meanwhile
-    AGAIN = "again"  #: ended as error or still waits: will be indexed
-    UNCHANGED = "unchanged"  #: indexed already, with this content
-    IN_PROGRESS = "in_progress"  #: an earlier version is being indexed: submit again later
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """One document's answer to a submission; in progress means this content was not taken."""
-
-    document_id: UUID
-    name: str
-    version: int
-    outcome: Outcome
-    size_bytes: int
-
-    @property
-    def will_be_indexed(self) -> bool:
-        """Whether there is work to announce."""
-        return self.outcome in {Outcome.NEW, Outcome.CHANGED, Outcome.AGAIN}
 
 
 def submit_document(
@@ -234,8 +208,10 @@ def _outcome(stored: _Stored | None, file: StoredFile, rule_id: UUID | None) -> 
         return Outcome.CHANGED
     if stored.sha256 != file.sha256 or stored.document.name != file.name:
         return Outcome.CHANGED
-    if stored.document.indexing_status in {DocumentStatus.COMPLETED, DocumentStatus.PAUSED}:
+    if stored.document.indexing_status == DocumentStatus.COMPLETED:
         return Outcome.UNCHANGED
+    if stored.document.is_paused or stored.document.indexing_status == DocumentStatus.PAUSED:
+        return Outcome.PAUSED
     return Outcome.AGAIN
 
 
@@ -248,7 +224,7 @@ def _refused_by_guards(
     versions = [
         (documents[key].id, documents[key].index_version + (outcome is Outcome.CHANGED))
         for key, outcome in outcomes.items()
-        if outcome is not Outcome.UNCHANGED
+        if outcome not in {Outcome.UNCHANGED, Outcome.PAUSED}
     ]
     free = guard.acquire(redis, versions, guard_seconds)
     return {

@@ -14,6 +14,7 @@ from shared.errors import InvalidRequest, NotFound
 from shared.models import Dataset, DatasetIndexBuild
 from shared.models.dataset import ECONOMY
 from shared.queueing import outbox
+from shared.submitting.embedding_models import require_known_model
 from shared.submitting.ids import AnyId, checked_id
 
 
@@ -72,7 +73,8 @@ def change_dataset_index(
         The build's id: see ``index_builds``.
 
     Raises:
-        InvalidRequest: no such action, one that makes no sense for this dataset, or no id.
+        InvalidRequest: no such action, provider or model, an action that makes no sense for
+            this dataset, or no id.
         NotFound: there is no such dataset.
     """
     dataset_id = checked_id("dataset_id", dataset_id)
@@ -151,8 +153,8 @@ def _wish(dataset: Dataset, action: str, provider: str | None, model: str | None
     if provider and not model:
         raise InvalidRequest(f"name a model of provider {provider!r} as well")
     chosen = provider or dataset.embedding_provider, model or dataset.embedding_model
-    if not all(one.strip() for one in chosen):
-        raise InvalidRequest("the embedding provider and model must not be blank")
+    if action != IndexAction.REMOVE:
+        require_known_model(*chosen)
     return _Wish(IndexAction(action), *chosen)
 
 
@@ -199,7 +201,12 @@ _PROGRESS = text("""
 """)
 
 
-def index_builds(session: Session, dataset_id: UUID, limit: int = 1) -> Sequence[BuildProgress]:
-    """The dataset's changes of index, the latest first."""
+def index_builds(session: Session, dataset_id: AnyId, limit: int = 1) -> Sequence[BuildProgress]:
+    """The dataset's changes of index, the latest first.
+
+    Raises:
+        InvalidRequest: the id is none.
+    """
+    dataset_id = checked_id("dataset_id", dataset_id)
     rows = session.execute(_PROGRESS, {"dataset_id": dataset_id, "limit": limit})
     return [BuildProgress(*row) for row in rows]

@@ -10,6 +10,7 @@ from shared.errors import InvalidRequest, NotFound
 from shared.models import Dataset, Tenant
 from shared.models.dataset import HIGH_QUALITY, TECHNIQUES
 from shared.models.process_rule import DocForm, parse_doc_form
+from shared.submitting.embedding_models import require_known_model
 from shared.submitting.files import storable
 from shared.submitting.ids import AnyId, checked_id
 
@@ -51,8 +52,8 @@ def ensure_dataset(
             ``qa_model``; ``None`` takes what is there, and makes ``text_model``.
 
     Raises:
-        InvalidRequest: there is no such technique or form, the dataset has another one, or
-            the name is empty, too long, or none.
+        InvalidRequest: there is no such technique, form, provider or model, the dataset has
+            another technique or form, or the name is empty, too long, or none.
         NotFound: there is no such tenant.
     """
     tenant_id = checked_id("tenant_id", tenant_id)
@@ -61,6 +62,7 @@ def ensure_dataset(
         raise InvalidRequest(
             f"there is no indexing technique {technique!r}, only: {', '.join(TECHNIQUES)}"
         )
+    require_known_model(embedding_provider, embedding_model)
     form = None if doc_form is None else parse_doc_form(doc_form)
     if session.scalar(select(Tenant.id).where(Tenant.id == tenant_id)) is None:
         raise NotFound(f"there is no tenant {tenant_id}")

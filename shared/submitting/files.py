@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from shared.errors import InvalidRequest
 from shared.models import UploadFile
+from shared.submitting.ids import AnyId, checked_id
 
 _PIECE_BYTES = 1 << 20
 _NAME_CHARACTERS = 512
@@ -39,7 +40,7 @@ class StoredFile:
 
 
 def store_file(
-    filesystem: AbstractFileSystem, tenant_id: UUID, name: str, content: BinaryIO
+    filesystem: AbstractFileSystem, tenant_id: AnyId, name: str, content: BinaryIO
 ) -> StoredFile:
     """Stream a file into the storage; content that is there already is not written twice.
 
@@ -48,8 +49,11 @@ def store_file(
         tenant_id: whose file it is.
         name: the user's name for it; its ending decides how it is read.
         content: open for reading.
+
+    Raises:
+        InvalidRequest: the tenant's id is none.
     """
-    folder = f"upload_files/{tenant_id}"
+    folder = f"upload_files/{checked_id('tenant_id', tenant_id)}"
     draft = f"{folder}/drafts/{uuid4()}"
     digest, size_bytes = hashlib.sha256(), 0
     filesystem.makedirs(f"{folder}/drafts", exist_ok=True)

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from shared.models import DocumentStatus
 from shared.models.document_status import IN_PROGRESS
+from shared.submitting.ids import AnyId, checked_ids
 
 #: Finished documents of a dataset that an estimate goes by.
 _SAMPLE = 200
@@ -111,17 +112,20 @@ class DocumentProgress:
         return f"{self.done_segments:,}, at least"
 
 
-def document_progress(session: Session, ids: Sequence[UUID]) -> list[DocumentProgress]:
+def document_progress(session: Session, ids: Sequence[AnyId]) -> list[DocumentProgress]:
     """How far documents are; one query. Those that were deleted are left out.
 
     Args:
         session: any on rag-worker's database.
         ids: which documents.
+
+    Raises:
+        InvalidRequest: an id is none.
     """
     rows = session.execute(
         _PROGRESS,
         {
-            "ids": list(map(str, ids)),
+            "ids": list(map(str, checked_ids("ids", ids))),
             "in_progress": [status.value for status in IN_PROGRESS],
             "sample": _SAMPLE,
         },

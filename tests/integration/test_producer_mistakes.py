@@ -20,10 +20,11 @@ from shared.submitting.availability import (
 )
 from shared.submitting.control import cancel_documents, pause_documents, resume_documents
 from shared.submitting.dataset import submit_documents
-from shared.submitting.dataset_index import change_dataset_index
+from shared.submitting.dataset_index import change_dataset_index, index_builds
 from shared.submitting.datasets import ensure_dataset, ensure_tenant
 from shared.submitting.files import StoredFile, store_file
 from shared.submitting.process_rules import rule_of_document, set_dataset_rule, set_document_rule
+from shared.submitting.progress import document_progress
 from shared.submitting.reindexing import duplicate_documents, retry_documents, update_document
 from shared.submitting.removing import delete_dataset, delete_documents
 from shared.submitting.segments import (
@@ -90,6 +91,55 @@ def test_one_id_that_is_none_or_unknown_is_refused(
             call(session, given)
     with pytest.raises(NotFound):
         call(session, str(uuid4()))
+
+
+def test_what_only_reads_refuses_an_id_that_is_none(session: Session, app: Flask) -> None:
+    storage = app.extensions["storage"]
+    calls: list[Callable[[Any], Any]] = [
+        lambda one: index_builds(session, one),
+        lambda one: document_progress(session, [one]),
+        lambda one: store_file(storage, one, "a.txt", BytesIO(b"one")),
+    ]
+    for call in calls:
+        for given in ("nope", None, "../elsewhere"):
+            with pytest.raises(InvalidRequest, match="is not a UUID"):
+                call(given)
+    unknown = str(uuid4())
+    assert index_builds(session, unknown) == document_progress(session, [unknown]) == []
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "reason"),
+    [
+        ("opneai", "gpt", "no embedding provider 'opneai', only: wordllama, openai_compatible"),
+        ("wordllama", "l2_cat", "wordllama has no model 'l2_cat', only: l2_supercat_256"),
+        (None, "bge-m3", "wordllama has no model"),
+        (" ", "bge-m3", "provider is a name"),
+        ("openai_compatible", " ", "model is a name"),
+        ("openai_compatible", "m" * 256, "at most 255"),
+        (7, "bge-m3", "provider is a name"),
+    ],
+)
+def test_a_model_that_cannot_be_is_refused_at_once(
+    session: Session, dataset_id: UUID, provider: Any, model: str, reason: str
+) -> None:
+    for action in ("add", "update"):
+        with pytest.raises(InvalidRequest, match=reason):
+            change_dataset_index(
+                session, dataset_id, action, embedding_provider=provider, embedding_model=model
+            )
+    if provider is not None:
+        with pytest.raises(InvalidRequest, match=reason):
+            ensure_dataset(session, ensure_tenant(session, "ours"), "new", provider, model)
+    assert index_builds(session, dataset_id) == []
+    change_dataset_index(
+        session,
+        dataset_id,
+        "update",
+        embedding_provider="openai_compatible",
+        embedding_model="bge-m3",
+    )
+    assert len(index_builds(session, str(dataset_id))) == 1
 
 
 @pytest.mark.parametrize("call", [pause_documents, disable_documents, archive_documents])

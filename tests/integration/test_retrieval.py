@@ -11,7 +11,9 @@ from sqlalchemy.orm import Session
 from shared.errors import InvalidRequest, NotFound
 from shared.models import Dataset, Document, DocumentSegment, SegmentKeywords, db
 from tests.fixtures.application import Submit
+from worker.cli.overview import dataset_overview
 from worker.providers.embedder import Embedder, Embeddings
+from worker.services.dataset.explaining import Bounds, explain
 from worker.services.dataset.indexing import index_document
 from worker.services.dataset.retrieval import FoundPassage, search
 from worker.services.dataset.search_options import SearchOptions
@@ -200,6 +202,24 @@ def without_keywords(session: Session) -> None:
     session.execute(delete(SegmentKeywords))
     session.execute(update(Document).values(keyword_segments=None, keyword_words=None))
     session.commit()
+
+
+def test_a_document_that_words_do_not_find_says_so(
+    session: Session, dataset_id: UUID, ids: Ids
+) -> None:
+    one = ids["lamp.txt"]
+    bounds = Bounds(64, 1000, 30, 60, 30, 90)
+    assert dataset_overview(session, dataset_id)["without_keywords"] == 0
+    assert "keywords" not in explain(session, one, bounds).summary
+    session.execute(update(Document).where(Document.id == one).values(keyword_segments=None))
+
+    assert dataset_overview(session, dataset_id)["without_keywords"] == 1
+    verdict = explain(session, one, bounds)
+    assert "no keywords: only its vectors find it" in verdict.summary
+    assert verdict.way_out.endswith(f"rag-worker documents duplicate {one}")
+    session.execute(update(Document).values(keyword_segments=None))
+    assert dataset_overview(session, dataset_id)["without_keywords"] == 0
+    assert "keywords" not in explain(session, one, bounds).summary
 
 
 def test_documents_without_keywords_are_named_beside_those_that_have_some(

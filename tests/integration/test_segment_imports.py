@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -33,7 +34,7 @@ from tests.integration.segment_book import MANUAL, SHAPES, Book
 from worker.services.dataset.needs import IndexingNeeds
 from worker.services.dataset.segment_imports import give_up_import, run_import
 from worker.tasks import dataset as tasks
-from worker.wiring import indexing_needs, sweep
+from worker.wiring import indexing_needs, remove_unused_files, sweep
 
 
 @pytest.fixture
@@ -137,13 +138,70 @@ def test_a_table_without_a_good_row_is_an_error_that_says_why(book: Book, kind: 
     book.require_sound()
 
 
-def test_rows_before_an_unclosed_quote_are_in_and_the_reason_names_the_line(book: Book) -> None:
-    made = submitted(book, table(8) + '"' + "never closed " * 400_000)
-    with pytest.raises(UnreadableFile, match="line 10"):
+QUOTES = {
+    "to the end": (table(8) + '"never closed\n' + "The bell rings.\n" * 9, "row 10"),
+    "to the next": (table(3) + '"never closed\nThe bell rings.\n"A horn."\n', "row 5"),
+    "too long": (table(8) + '"' + "never closed " * 400_000, "row 10"),
+}
+
+
+@pytest.mark.parametrize("kind", QUOTES)
+def test_an_unclosed_quote_swallows_no_row(book: Book, kind: str) -> None:
+    """Nothing of such a table goes in: mended and imported again, it would be there twice."""
+    content, row = QUOTES[kind]
+    made = submitted(book, content)
+    with pytest.raises(UnreadableFile, match=f"{row}, .*unclosed quote"):
         run_import(made, small_batches())
-    row = book.import_row(made)
-    assert (row.status, row.imported_rows, row.last_row) == ("error", 8, 9)
+    imported = book.import_row(made)
+    assert (imported.status, imported.imported_rows) == ("error", 0)
+    assert len(book.contents()) == 1
     book.require_sound()
+
+
+def test_quotes_that_are_closed_hold_what_they_hold(book: Book) -> None:
+    run_import(submitted(book, 'content\n"A ""green""\nbuoy, lit."\n5" of rope\n'), small_batches())
+    assert [one for one, _ in book.contents()][1:] == ['A "green"\nbuoy, lit.', '5" of rope']
+
+
+def test_the_table_leaves_the_storage_when_its_rows_are_in(book: Book, tmp_path: Path) -> None:
+    own, both = (stored(book, table(number), f"{number}.csv") for number in (2, 3))
+    made = import_segments(book.session, book.document_id, own)
+    other = book.place.add("rows.txt", "The bell rings.")
+    ours = import_segments(book.session, book.document_id, both)
+    theirs = import_segments(book.session, other, both)
+    book.session.commit()
+
+    def is_there(file: StoredFile) -> bool:
+        return (tmp_path / "storage" / file.key).exists()
+
+    for done in (made, ours):
+        run_import(done, indexing_needs())
+        remove_unused_files()
+    assert not is_there(own)
+    assert is_there(both), "another import needs it"
+    assert book.import_row(made).upload_file_id is None
+    run_import(made, indexing_needs())
+
+    give_up_import(theirs, indexing_needs(), "out of attempts")
+    remove_unused_files()
+    assert is_there(both), "a replay needs it"
+    _let_it_go_on(theirs, "permanent")
+    run_import(theirs, indexing_needs())
+    assert book.import_row(theirs).status == "completed"
+    remove_unused_files()
+    assert not is_there(both)
+
+
+def test_the_table_of_a_failed_import_goes_with_its_document(book: Book, tmp_path: Path) -> None:
+    file = stored(book, "content\n")
+    made = import_segments(book.session, book.document_id, file)
+    book.session.commit()
+    with pytest.raises(Permanent):
+        run_import(made, indexing_needs())
+    book.session.execute(delete(Document).where(Document.id == book.document_id))
+    book.session.commit()
+    remove_unused_files()
+    assert not (tmp_path / "storage" / file.key).exists()
 
 
 def test_no_more_problems_are_kept_than_a_person_reads(book: Book) -> None:

@@ -15,7 +15,9 @@ from sqlalchemy.orm import Session
 from shared.errors import NotFound
 from shared.models import Dataset, Document, DocumentStatus, OutboxMessage, UploadFile, db
 from shared.queueing import guard
+from shared.submitting.control import pause_documents
 from shared.submitting.dataset import (
+    Outcome,
     Submission,
     ensure_dataset,
     ensure_tenant,
@@ -105,6 +107,21 @@ def test_new_then_again_then_unchanged_then_changed(
     assert document.upload_file_id is not None
 
 
+def test_one_that_is_paused_says_so_until_it_is_resumed_or_changed(
+    submit: Submit, session: Session, reader: Reader
+) -> None:
+    (first,) = submit({"a.txt": b"one"})
+    pause_documents(session, [first.document_id])
+    session.commit()
+
+    (again,) = submit({"a.txt": b"one"}, announce=True)
+    assert (again.outcome, again.will_be_indexed) == (Outcome.PAUSED, False)
+    assert reader.document(first.document_id).is_paused
+    (changed,) = submit({"a.txt": b"two"})
+    assert changed.outcome is Outcome.CHANGED
+    assert not reader.document(first.document_id).is_paused
+
+
 def test_one_that_ended_as_error_starts_again_one_that_is_paused_does_not(
     submit: Submit, reader: Reader, set_status: Callable[..., None]
 ) -> None:
@@ -114,7 +131,7 @@ def test_one_that_ended_as_error_starts_again_one_that_is_paused_does_not(
 
     again = submit({"broken.txt": b"one", "paused.txt": b"one"})
 
-    assert outcomes(again) == [("again", 1), ("unchanged", 1)]
+    assert outcomes(again) == [("again", 1), ("paused", 1)]
     document = reader.document(broken.document_id)
     assert (document.indexing_status, document.error, document.attempts) == ("waiting", None, 0)
 

@@ -5,6 +5,7 @@ import click
 from worker.cli import dataset_life
 from worker.cli.process_rules import rule
 from worker.cli.reindexing import reindex, remove_index
+from worker.cli.retrieval import retrieval
 
 
 @click.group()
@@ -13,6 +14,7 @@ def datasets() -> None:
 
 
 datasets.add_command(rule)
+datasets.add_command(retrieval)
 for _command in dataset_life.COMMANDS:
     datasets.add_command(_command)
 datasets.add_command(reindex)

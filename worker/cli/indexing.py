@@ -113,6 +113,9 @@ def _require_broker(number: int) -> None:
 def _sort_in(report: IndexReport, one: Submission) -> None:
     if one.outcome is Outcome.UNCHANGED:
         report.unchanged.append(IndexedFile(one.name, one.document_id))
+    elif one.outcome is Outcome.PAUSED:
+        reason = f"is paused: rag-worker documents resume {one.document_id}"
+        report.failed.append(IndexedFile(one.name, one.document_id, reason))
     else:
         reason = "an earlier version is being indexed: index it again afterwards"
         report.failed.append(IndexedFile(one.name, one.document_id, reason))

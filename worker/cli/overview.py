@@ -62,6 +62,17 @@ def dataset_overview(session: Session, dataset_id: UUID) -> dict[str, object]:
         .order_by(Document.position)
         .limit(100)
     )
+    lacking, having = session.execute(
+        select(
+            func.count() - func.count(Document.keyword_segments),
+            func.count(Document.keyword_segments),
+        ).where(
+            Document.dataset_id == dataset_id,
+            Document.active_version.is_not(None),
+            Document.enabled,
+            Document.archived.is_(False),
+        )
+    ).one()
     builds = index_builds(session, dataset_id)
     documents = Counter({str(row[0]): int(row[1]) for row in counts})
     return {
@@ -69,6 +80,8 @@ def dataset_overview(session: Session, dataset_id: UUID) -> dict[str, object]:
         "documents": documents.total(),
         "segments": sum(int(row[2]) for row in counts),
         "statuses": dict(sorted(documents.items())),
+        # Of one that is searched by words: documents that only their vectors find.
+        "without_keywords": lacking if having else 0,
         "index_build": build_line(builds[0]) if builds else None,
         "errors": [
             {"document_id": str(row.id), "name": row.name, "reason": row.error} for row in ended

@@ -34,10 +34,8 @@ Values = list[str | int | float | bool]
 @click.option(
     "--top-k",
     "--limit",
-    default=5,
-    show_default=True,
     type=click.IntRange(1, 100),
-    help="Passages at most.",
+    help="Passages at most; by default what is set for the dataset, else 5.",
 )
 @click.option(
     "--threshold",
@@ -62,7 +60,7 @@ def search(  # noqa: PLR0913 - one argument an option
     tenant: str,
     dataset: str,
     method: str | None,
-    top_k: int,
+    top_k: int | None,
     threshold: float | None,
     documents: tuple[UUID, ...],
     metadata: tuple[str, ...],

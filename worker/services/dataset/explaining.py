@@ -72,9 +72,11 @@ def _completed(row: Any, say: Say) -> Verdict:
         summary += f", but: {row.error}"
     elif row.message_id is not None and row.data_source == "url":
         summary += "; its URL is being looked at again"
-    return say(
-        Kind.COMPLETED, summary, "nothing is to be done", since=row.completed_at, error=row.error
-    )
+    way_out = "nothing is to be done"
+    if row.lacks_keywords:
+        summary += "; unlike others of its dataset it has no keywords: only its vectors find it"
+        way_out = f"with INDEXING_KEYWORDS=true: rag-worker documents duplicate {row.id}"
+    return say(Kind.COMPLETED, summary, way_out, since=row.completed_at, error=row.error)
 
 
 def _dead(session: Session, row: Any, say: Say) -> Verdict:

@@ -80,7 +80,7 @@ def is_table(name: str) -> bool:
 
 
 def extract_rows(
-    file: BinaryIO, name: str, size_bytes: int, limits: Limits
+    file: BinaryIO, name: str, size_bytes: int, limits: Limits, *, is_strict: bool = False
 ) -> Iterator[tuple[int, list[str]]]:
     """Read a table's rows that hold anything, each with its number from 1, as a spreadsheet counts.
 
@@ -89,6 +89,7 @@ def extract_rows(
         name: its name, for which ``is_table`` holds.
         size_bytes: its length.
         limits: what it may cost.
+        is_strict: refuse quotes that take several rows for one.
 
     Raises:
         EmptyFile: it has no bytes.
@@ -98,7 +99,7 @@ def extract_rows(
     delimiter = _TABLES[PurePath(name).suffix.lower()]
     name = _shown(name)
     _require_size(size_bytes, name, limits)
-    return numbered_rows(decoded(file, name), name, delimiter)
+    return numbered_rows(decoded(file, name), name, delimiter, is_strict=is_strict)
 
 
 def _require_size(size_bytes: int, name: str, limits: Limits) -> None:

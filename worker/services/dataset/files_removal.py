@@ -1,4 +1,4 @@
-"""Files that no document has any more leave the storage: set aside first, deleted later.
+"""Files that no document and no import needs leave the storage: set aside first, deleted later.
 
 A producer stores a file before its transaction, so a file that nobody uses may be
 one that is about to be used. What was set aside is found all the same, and comes
@@ -26,6 +26,10 @@ _DELETE = text("""
     DELETE FROM upload_files
     WHERE id = ANY(CAST(:ids AS uuid[]))
       AND NOT EXISTS (SELECT 1 FROM documents WHERE upload_file_id = upload_files.id)
+      AND NOT EXISTS (
+          SELECT 1 FROM segment_imports
+          WHERE upload_file_id = upload_files.id AND status <> 'completed'
+      )
     RETURNING storage_key
 """)
 _DONE = text("DELETE FROM removals WHERE id = ANY(CAST(:ids AS uuid[]))")

@@ -12,6 +12,11 @@ _SUBJECT = text("""
     SELECT document.id, document.name, document.tenant_id, document.dataset_id,
            document.data_source, document.indexing_status, document.error,
            document.is_paused, document.queued_at, document.completed_at, document.stopped_at,
+           document.active_version IS NOT NULL AND document.keyword_segments IS NULL AND EXISTS (
+               SELECT 1 FROM documents AS other
+               WHERE other.dataset_id = document.dataset_id
+                 AND other.keyword_segments IS NOT NULL
+           ) AS lacks_keywords,
            document.upload_file_id, document.lease_expires_at, document.lease_owner,
            document.lease_expires_at > statement_timestamp() AS is_leased,
            statement_timestamp() AS now,

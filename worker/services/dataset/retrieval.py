@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -14,6 +15,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from shared.errors import InvalidRequest, NotFound
 from shared.models import Dataset, Document, DocumentSegment
 from shared.models.dataset import ECONOMY
+from shared.models.retrieval_model import read_retrieval_model
 from worker.services.dataset import keywords
 from worker.services.dataset.filtering import documents_asked_for
 from worker.services.dataset.found_children import (
@@ -85,6 +87,8 @@ class _Model:
     name: str
     doc_form: str
     generation: int
+    #: As it is stored; see ``RetrievalModel``.
+    retrieval: Mapping[str, Any]
 
 
 def search(
@@ -98,14 +102,18 @@ def search(
         ServiceUnavailable: (transient) the embedding provider does not answer.
     """
     check_question(question)
+    given = options
     while True:
         with needs.sessions() as session:
             model = _model(session, dataset_id)
+        options = given.over(
+            read_retrieval_model(model.retrieval), has_vectors=model.technique != ECONOMY
+        )
         # Before any snapshot: no transaction waits for a provider or a store.
         vector = _embedded(question, model, needs, options)
         query = None
         if vector is not None:
-            depth = CHILDREN_PER_PARENT * max(_HYBRID_DEPTH, options.top_k)
+            depth = CHILDREN_PER_PARENT * max(_HYBRID_DEPTH, options.passages)
             query = VectorQuery(dataset_id, model.generation, vector, depth)
         passages = _settled(dataset_id, question, model, query, needs, options)
         if passages is not None:
@@ -155,7 +163,8 @@ def _search(
     documents = documents_asked_for(session, dataset_id, options)
     if documents is not None and not documents:
         return [], None
-    depth = max(_HYBRID_DEPTH, options.top_k) if method is SearchMethod.HYBRID else options.top_k
+    is_hybrid = method is SearchMethod.HYBRID
+    depth = max(_HYBRID_DEPTH, options.passages) if is_hybrid else options.passages
     hits: list[Hit] = []
     by_keyword: list[Match] = []
     again: Asked | None = None
@@ -179,7 +188,7 @@ def _search(
     if options.score_threshold is not None:
         matches = [match for match in matches if match.score >= options.score_threshold]
     children = {hit.segment_id: hit.children for hit in hits}
-    return _passages(session, matches[: options.top_k], children), again
+    return _passages(session, matches[: options.passages], children), again
 
 
 def _model(session: Session, dataset_id: UUID) -> _Model:
@@ -189,6 +198,7 @@ def _model(session: Session, dataset_id: UUID) -> _Model:
         Dataset.embedding_model,
         Dataset.doc_form,
         Dataset.index_generation,
+        Dataset.retrieval_model,
     ).where(Dataset.id == dataset_id)
     row = session.execute(query).one_or_none()
     if row is None:

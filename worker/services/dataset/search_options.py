@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from uuid import UUID
 
 from shared.errors import InvalidRequest
+from shared.models.retrieval_model import MOST_PASSAGES, RetrievalModel
 
-MOST_PASSAGES = 100
+#: Where neither the caller nor the dataset says.
+_PASSAGES = 5
 LONGEST_QUESTION_CHARACTERS = 8_000
 
 #: What a document's metadata can be compared with.
@@ -28,18 +30,20 @@ class SearchOptions:
     """What a search may ask for.
 
     Attributes:
-        method: ``vector``, ``keyword`` or ``hybrid``; ``None`` for the dataset's: keyword
-            of an economy dataset, else hybrid where the documents have keywords.
-        top_k: passages at most, 1 to 100.
-        score_threshold: leave out passages that score less, 0 to 1; what a score
-            means depends on the method, see docs/retrieval.md.
+        method: ``vector``, ``keyword`` or ``hybrid``; ``None`` for the dataset's: what is set
+            for it, else keyword of an economy dataset, else hybrid where the documents have
+            keywords.
+        top_k: passages at most, 1 to 100; ``None`` for what is set for the dataset, else 5.
+        score_threshold: leave out passages that score less, 0 to 1; what a score means
+            depends on the method, see docs/retrieval.md. ``None`` for what is set for the
+            dataset; 0 leaves nothing out.
         documents: search these only; ``None`` for all.
         metadata: search documents only whose metadata has these values, each given
             as one value or as a list of which one must be met.
     """
 
     method: str | None = None
-    top_k: int = 5
+    top_k: int | None = None
     score_threshold: float | None = None
     documents: Sequence[UUID] | None = None
     metadata: Mapping[str, Scalar | Sequence[Scalar]] = field(default_factory=dict)
@@ -51,14 +55,32 @@ class SearchOptions:
             InvalidRequest: names the field and what it takes.
         """
         _check_method(self.method)
-        _check_number("top_k", self.top_k, 1, MOST_PASSAGES)
-        if not isinstance(self.top_k, int):
-            raise InvalidRequest(f"top_k is a whole number, not {self.top_k!r}")
+        if self.top_k is not None:
+            _check_number("top_k", self.top_k, 1, MOST_PASSAGES)
+            if not isinstance(self.top_k, int):
+                raise InvalidRequest(f"top_k is a whole number, not {self.top_k!r}")
         if self.score_threshold is not None:
             _check_number("score_threshold", self.score_threshold, 0, 1)
         if self.documents is not None:
             _check_documents(self.documents)
         _check_metadata(self.metadata)
+
+    @property
+    def passages(self) -> int:
+        """How many there may be."""
+        return _PASSAGES if self.top_k is None else self.top_k
+
+    def over(self, dataset: RetrievalModel, *, has_vectors: bool) -> "SearchOptions":
+        """These, with what they leave open as it is set for the dataset."""
+        # Set when it had vectors, which it has no longer.
+        fits = has_vectors or dataset.method == SearchMethod.KEYWORD
+        threshold = self.score_threshold
+        return replace(
+            self,
+            method=self.method or (dataset.method if fits else None),
+            top_k=self.top_k or dataset.top_k,
+            score_threshold=dataset.score_threshold if threshold is None else threshold,
+        )
 
 
 def check_question(question: str) -> None:

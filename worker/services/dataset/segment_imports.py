@@ -33,6 +33,7 @@ from worker.services.dataset.segment_writing import Content, append, lock_served
 MAX_PROBLEMS = 100
 #: Of one batch: rows may be long, and a parent becomes many children.
 _BATCH_CHARACTERS = 500_000
+_CHECKED_ROWS = 10_000
 _CONDITIONS = (SegmentImport.status.in_((WAITING, INDEXING)),)
 
 _GIVE_UP = text("""
@@ -41,6 +42,11 @@ _GIVE_UP = text("""
         lease_token = lease_token + 1, lease_expires_at = NULL, lease_owner = NULL
     WHERE id = :import_id AND status IN ('waiting', 'indexing')
       AND (lease_expires_at IS NULL OR lease_expires_at < now() OR lease_owner = :owner)
+""")
+_NOTE_FILE = text("""
+    INSERT INTO removals (kind, tenant_id, dataset_id, upload_file_id)
+    SELECT 'upload_file', tenant_id, dataset_id, upload_file_id FROM segment_imports
+    WHERE id = :import_id AND upload_file_id IS NOT NULL
 """)
 _REVIVE = text("""
     UPDATE segment_imports
@@ -169,8 +175,10 @@ def _run(work: _Work, needs: IndexingNeeds) -> None:
         max_deaths=needs.max_deaths,
         last_error=job.last_error,
     )
+    if not done.last_row:
+        _require_table(job, needs)
     with needs.files.open(job.storage_key) as file:
-        rows = extract_rows(file, job.name, job.size_bytes, needs.limits)
+        rows = extract_rows(file, job.name, job.size_bytes, needs.limits, is_strict=True)
         left = (
             row for row in segments_of_table(rows, job.doc_form, job.name) if row[0] > done.last_row
         )
@@ -178,6 +186,14 @@ def _run(work: _Work, needs: IndexingNeeds) -> None:
             runs.checkpoint()
             _import_batch(work, needs, batch)
     _finish(work, needs)
+
+
+def _require_table(job: Job, needs: IndexingNeeds) -> None:
+    """Read it once before a row goes in: a mended table, imported again, doubles nothing."""
+    with needs.files.open(job.storage_key) as file:
+        for number, _ in extract_rows(file, job.name, job.size_bytes, needs.limits, is_strict=True):
+            if number % _CHECKED_ROWS == 0:
+                runs.checkpoint()
 
 
 def _batches(rows: Iterable[_Row], size: int) -> Iterator[list[_Row]]:
@@ -262,3 +278,5 @@ def _finish(work: _Work, needs: IndexingNeeds) -> None:
             deaths=0,
             completed_at=Ago(),
         )
+        # Its rows are segments now; one that ended as error keeps its file, to go on with.
+        session.execute(_NOTE_FILE, {"import_id": work.import_id})

@@ -43,7 +43,7 @@ def table_lines(pieces: Iterator[str], name: str, delimiter: str) -> Iterator[st
 
 
 def numbered_rows(
-    pieces: Iterator[str], name: str, delimiter: str
+    pieces: Iterator[str], name: str, delimiter: str, *, is_strict: bool = False
 ) -> Iterator[tuple[int, list[str]]]:
     """The rows that hold anything, each with its number from 1; blank ones are counted.
 
@@ -51,6 +51,8 @@ def numbered_rows(
         pieces: the file's text.
         name: the file's name, for messages.
         delimiter: what its ending promises; another one is taken if the first rows show it.
+        is_strict: refuse a quote that is not closed before the file ends or in the middle of
+            a cell: it would take the rows behind it for one.
 
     Raises:
         UnreadableFile: a field or a line has no end.
@@ -61,14 +63,17 @@ def numbered_rows(
         if len(first) >= _SAMPLE_CHARACTERS:
             break
     delimiter, first = _sniffed(first.lstrip("\ufeff"), delimiter)
-    rows = csv.reader(_lines(chain((first,), pieces), name), delimiter=delimiter)
+    lines = _lines(chain((first,), pieces), name)
+    rows = csv.reader(lines, delimiter=delimiter, strict=is_strict)
+    number = 0
     try:
         for number, row in enumerate(rows, 1):
             if any(cell.strip() for cell in row):
                 yield number, row
     except csv.Error as error:
         raise UnreadableFile(
-            f"{name}, line {rows.line_num}: not a table ({error}): look for an unclosed quote"
+            f"{name}, row {number + 1}, seen in line {rows.line_num}: not a table ({error}): "
+            "look for an unclosed quote"
         ) from None
 
 
