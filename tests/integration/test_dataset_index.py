@@ -113,6 +113,36 @@ def test_children_carry_the_vectors_of_the_new_index_too(place: IndexPlace) -> N
     all_found(place)
 
 
+def test_parents_of_an_economy_dataset_get_vectors_by_their_children(place: IndexPlace) -> None:
+    place.one("UPDATE datasets SET doc_form = 'hierarchical_model', indexing_technique = 'economy'")
+    place.add(**TEXTS)
+    build_id = place.change("add", "small", "32")
+    place.drain()
+
+    assert place.build(build_id).status == "completed"
+    assert place.stored() == {SMALL: place.count("child_chunks")}
+    assert place.count("child_chunks") > 0
+    all_found(place)
+
+
+def test_parents_without_a_child_end_the_change_and_stay_where_they_are(
+    place: IndexPlace,
+) -> None:
+    place.one("UPDATE datasets SET doc_form = 'hierarchical_model'")
+    ids = place.add(**TEXTS)
+    place.one(f"DELETE FROM child_chunks WHERE document_id = '{ids['horn']}'")
+    before = place.dataset().index_generation
+    build_id = place.to_small()
+    with pytest.raises(Permanent, match="nothing to embed"):
+        place.drain()
+
+    build = place.build(build_id)
+    assert build.status == "error"
+    assert str(ids["horn"]) in build.error
+    assert place.dataset().index_generation == before
+    assert place.first("lighthouse lamp") == "lamp"
+
+
 def test_a_dataset_without_documents_switches_at_once(place: IndexPlace) -> None:
     build_id = place.to_small()
     place.drain()
@@ -194,7 +224,10 @@ def test_a_permanent_fault_ends_the_build_and_the_old_index_stays(place: IndexPl
     is_switched(place, build_id)
 
 
-def test_an_unknown_model_is_said_before_any_work(place: IndexPlace) -> None:
+def test_an_unknown_model_is_said_before_any_work(
+    place: IndexPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PROVIDERS, "wordllama", None)  # the producer is of an older release
     place.add(**TEXTS)
     build_id = place.change("update", "wordllama", "no such model")
 

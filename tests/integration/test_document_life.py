@@ -3,6 +3,7 @@
 import io
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
@@ -275,7 +276,8 @@ def test_indexed_fifty_times_under_continuous_search(
         for number in range(1001, 1051):
             reindexing.update_document(session, document, file=stored(number))
             session.commit()
-            index_document(document, dataset_id, indexing_needs())
+            # In several transactions: what is half made must not be seen.
+            index_document(document, dataset_id, replace(indexing_needs(), batch_segments=1))
     finally:
         stop.set()
         searcher.join(30)

@@ -26,7 +26,7 @@ from shared.errors import (
 from shared.models import Document, DocumentSegment, db
 from shared.submitting import control, segments
 from shared.submitting.segments import create_segment, delete_segments, update_segment
-from tests.fixtures.vector_stores import on_every_store
+from tests.fixtures.vector_stores import on_every_store, on_qdrant
 from tests.integration.segment_book import MANUAL, SHAPES, Book
 from worker.services.dataset.segment_edits import give_up_segment, index_segment
 from worker.tasks import dataset as tasks
@@ -298,6 +298,30 @@ def _come_back(book: Book, segment_id: UUID, kind: str) -> None:
         book.do(segments.enable_segments, [segment_id])
         tasks.enable_segment_to_index_task(str(segment_id))
     index_segment(segment_id, indexing_needs())
+
+
+class Collecting(FaultyStore):
+    """Its sweeper comes by between the store and the rows."""
+
+    def __init__(self) -> None:
+        super().__init__(Deathly(), "never")
+
+    def send(self, batch: object) -> None:
+        super().send(batch)
+        self._real.collect()
+
+
+@on_qdrant
+def test_collected_while_it_is_sent_it_is_not_lost(text_book: Book) -> None:
+    needs = replace(indexing_needs(), vectors=Collecting())
+    made = text_book.create(HORN)
+    text_book.update(text_book.first(), TIDE)
+    for one in (made, text_book.first()):
+        index_segment(one, needs)
+
+    assert text_book.found("fog horn")[0] == HORN
+    assert text_book.found("harbour gate")[0] == TIDE
+    text_book.require_sound()
 
 
 def test_what_kills_its_worker_is_given_up(text_book: Book) -> None:

@@ -108,10 +108,10 @@ def test_new_then_again_then_unchanged_then_changed(
 
 
 def test_one_that_is_paused_says_so_until_it_is_resumed_or_changed(
-    submit: Submit, session: Session, reader: Reader
+    app: Flask, submit: Submit, session: Session, reader: Reader
 ) -> None:
     (first,) = submit({"a.txt": b"one"})
-    pause_documents(session, [first.document_id])
+    pause_documents(session, [first.document_id], redis=app.extensions["redis"])
     session.commit()
 
     (again,) = submit({"a.txt": b"one"}, announce=True)
