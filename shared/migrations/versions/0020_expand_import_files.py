@@ -1,12 +1,12 @@
 """The file of an import that goes with its document is noted, so that it leaves the storage.
 
-Revision: 0018, after 0017
+Revision: 0020, after 0019
 """
 
 from alembic import op
 
-revision = "0018"
-down_revision = "0017"
+revision = "0020"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 
