@@ -16,6 +16,7 @@
          + MailDeferred
          + TracesDeferred
        + IndexReplaced
+       + SegmentsChanged
        + ParserDied
        + Stalled
        + ShuttingDown
@@ -108,6 +109,10 @@ class ServiceUnavailable(Transient):
 
 class IndexReplaced(Transient):
     """The dataset has another index meanwhile: the document is indexed again, for that one."""
+
+
+class SegmentsChanged(Transient):
+    """Segments of the version that serves were changed meanwhile: it is indexed again."""
 
 
 class ParserDied(Transient):

@@ -79,8 +79,8 @@ class Document(Leased, Identified, Created, Base):
     )
     index_version: Mapped[int] = mapped_column(default=1, server_default="1")
     active_version: Mapped[int | None]
-    #: All that made the active version, as a hash; ``None``: not known, or a segment of it
-    #: was changed by hand since.
+    #: All that made the active version, as a hash; ``None``: not known. Shortened to what says
+    #: by which code, once a segment of it was changed by hand.
     fingerprint: Mapped[str | None] = mapped_column(String(64))
     error: Mapped[str | None] = mapped_column(Text)
     #: The outbox message that announces it; gone from there, the sweeper writes another.

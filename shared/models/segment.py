@@ -32,6 +32,13 @@ class DocumentSegment(Base):
     __table_args__ = (
         UniqueConstraint("document_id", "version", "position"),
         CheckConstraint("status IN ('waiting', 'indexing', 'completed', 'error')", name="status"),
+        # A re-index finds by it what is unchanged.
+        Index(
+            "ix_document_segments_document_id_version_index_node_hash",
+            "document_id",
+            "version",
+            "index_node_hash",
+        ),
         # What a search leaves out: few, so that no search joins every segment to learn it.
         Index(
             "ix_document_segments_disabled",

@@ -11,7 +11,8 @@ from shared.models.document_status import IN_PROGRESS
 _ADD = text("""
     UPDATE documents
     SET changed_at = statement_timestamp(),
-        fingerprint = NULL, -- a re-index is to make it as its file is
+        -- A re-index is to make it as its file is; by which code it was made stays true.
+        fingerprint = left(fingerprint, 16),
         word_count = greatest(word_count + :words, 0),
         tokens = greatest(tokens + :tokens, 0),
         -- NULL stays NULL: the active version is without keywords.

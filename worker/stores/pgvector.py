@@ -1,6 +1,6 @@
 """Vectors in PostgreSQL: they commit together with the rows they belong to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -53,6 +53,21 @@ _FETCH = text("""
     WHERE id = ANY(CAST(:ids AS uuid[]))
 """)
 
+_HELD = text("""
+    SELECT COALESCE(segment_id, id) FROM segment_vectors WHERE id = ANY(CAST(:ids AS uuid[]))
+""")
+# The vectors stay in the database: as text to the client and back they cost twenty times this.
+_CARRY = text("""
+    INSERT INTO segment_vectors (
+        id, dataset_id, document_id, version, generation, segment_id, embedding
+    )
+    SELECT u.id, :dataset_id, :document_id, :version, :generation, u.segment_id, source.embedding
+    FROM unnest(
+        CAST(:ids AS uuid[]), CAST(:segment_ids AS uuid[]), CAST(:sources AS uuid[])
+    ) AS u(id, segment_id, source)
+    JOIN segment_vectors AS source ON source.id = u.source
+    ON CONFLICT (id) DO UPDATE SET embedding = excluded.embedding
+""")
 _COUNT = text("""
     SELECT count(*) FROM segment_vectors
     WHERE document_id = :document_id AND version = :version AND generation = :generation
@@ -91,24 +106,9 @@ class PgVectorStore:
 
     def upsert(self, session: Session, batch: VectorBatch) -> None:
         """Write a batch in one statement of the caller's transaction."""
-        place = batch.place
-        ids = [str(segment_id) for segment_id in batch.ids]
-        segment_ids: list[str | None] = [None] * len(ids)
-        if place.generation:
-            segment_ids = [*ids]
-            ids = [str(vector_id(place.generation, one)) for one in batch.ids]
-        session.execute(
-            _UPSERT,
-            {
-                "dataset_id": place.dataset_id,
-                "document_id": place.document_id,
-                "version": place.version,
-                "generation": place.generation,
-                "ids": ids,
-                "segment_ids": segment_ids,
-                "vectors": [_literal(vector) for vector in batch.vectors],
-            },
-        )
+        values = _columns(batch.place, batch.ids)
+        values["vectors"] = [_literal(vector) for vector in batch.vectors]
+        session.execute(_UPSERT, values)
 
     def activate(self, session: Session, place: VectorPlace) -> None:
         """Nothing: search goes by the document's active version."""
@@ -138,6 +138,25 @@ class PgVectorStore:
         rows = session.execute(_FETCH, wanted)
         return {row.id: np.array(orjson.loads(row.embedding), np.float32) for row in rows}
 
+    def held(
+        self,
+        session: Session,
+        document_id: UUID,  # noqa: ARG002 - the ids say it all here
+        version: int,  # noqa: ARG002
+        generation: int,
+        ids: Sequence[UUID],
+    ) -> set[UUID]:
+        """Which of these have a vector."""
+        wanted = {"ids": [str(vector_id(generation, one)) for one in ids]}
+        return set(session.scalars(_HELD, wanted))
+
+    def carry(self, session: Session, place: VectorPlace, sources: Mapping[UUID, UUID]) -> int:
+        """Copy vectors in one statement of the caller's transaction."""
+        values = _columns(place, list(sources))
+        values["sources"] = [str(vector_id(place.generation, one)) for one in sources.values()]
+        copied: Any = session.connection().execute(_CARRY, values)
+        return int(copied.rowcount)
+
     def count(self, session: Session, document_id: UUID, version: int, generation: int) -> int:
         """How many vectors an active version of a document has in an index."""
         values = {"document_id": document_id, "version": version, "generation": generation}
@@ -164,6 +183,22 @@ class PgVectorStore:
     def collect(self) -> int:
         """Nothing: rows go with their transactions."""
         return 0
+
+
+def _columns(place: VectorPlace, segments: Sequence[UUID]) -> dict[str, Any]:
+    ids = [str(segment_id) for segment_id in segments]
+    segment_ids: list[str | None] = [None] * len(ids)
+    if place.generation:
+        segment_ids = [*ids]
+        ids = [str(vector_id(place.generation, one)) for one in segments]
+    return {
+        "dataset_id": place.dataset_id,
+        "document_id": place.document_id,
+        "version": place.version,
+        "generation": place.generation,
+        "ids": ids,
+        "segment_ids": segment_ids,
+    }
 
 
 def _literal(vector: NDArray[np.float32]) -> str:

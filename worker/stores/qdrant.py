@@ -6,7 +6,7 @@ lays the vectors out by.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -143,6 +143,14 @@ class QdrantVectorStore:
             )
             vectors |= {by_point[str(one.id)]: np.array(one.vector, np.float32) for one in points}
         return vectors
+
+    def held(self, *_: object) -> set[UUID]:
+        """None: vectors are fetched, and sent again in their new version's write."""
+        return set()
+
+    def carry(self, session: Session, place: VectorPlace, sources: Mapping[UUID, UUID]) -> int:  # noqa: ARG002
+        """None, as ``held`` says."""
+        return 0
 
     def count(self, session: Session, document_id: UUID, version: int, generation: int) -> int:
         """How many vectors the writes of an active version hold; ends the session's transaction."""

@@ -5,7 +5,7 @@ so, and go after the rows have stopped saying so: ``send`` comes before the tran
 ``upsert``, ``activate`` and the deletions are part of it, ``collect`` comes at any time after.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID, uuid5
@@ -169,6 +169,31 @@ class VectorStore(Protocol):
 
         An external store ends the session's transaction before it asks: have nothing
         unwritten in it.
+        """
+
+    def held(
+        self,
+        session: Session,
+        document_id: UUID,
+        version: int,
+        generation: int,
+        ids: Sequence[UUID],
+    ) -> set[UUID]:
+        """Which of these have a vector that ``carry`` can take over; for a store in the database.
+
+        Arguments as ``fetch``. None, where it is outside.
+        """
+
+    def carry(self, session: Session, place: VectorPlace, sources: Mapping[UUID, UUID]) -> int:
+        """Take over the vectors of other segments of the document, for a store in the database.
+
+        Args:
+            session: the transaction of the new rows.
+            place: of the new vectors; the others are of the same generation.
+            sources: whose each new one is, by the new one's segment.
+
+        Returns:
+            How many there were.
         """
 
     def count(self, session: Session, document_id: UUID, version: int, generation: int) -> int:

@@ -3,26 +3,31 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from shared.errors import EmptyFile, ParserDied, RateLimited, ShuttingDown
 from shared.models import Dataset, DocumentSegment, DocumentStatus, DocumentVersion
 from shared.models.document_status import require_transition
-from shared.models.process_rule import DocForm
 from shared.models.segment_work import COMPLETED
 from worker.delivery.lease import Ago, release, renew
-from worker.services.dataset import child_chunks, keywords, segments, vector_batches
+from worker.services.dataset import batch_rows, segments, vector_batches
+from worker.services.dataset.batch_rows import Batch, Stored, words_of
 from worker.services.dataset.claiming import Job
 from worker.services.dataset.cleaning import clean
-from worker.services.dataset.embedding import EmbeddedPassage, Known, Lookup
+from worker.services.dataset.embedding import EmbeddedPassage
 from worker.services.dataset.fingerprints import fingerprint
 from worker.services.dataset.needs import IndexingNeeds
 from worker.services.dataset.stages import Stages
-from worker.services.dataset.words import WordCounts
+
+_NOTHING: Stored = MappingProxyType({})
+# A server that crashes loses nothing that search sees: the switch waits for all before it, and
+# an attempt without its batches is begun over.
+_WITHOUT_WAITING = text("SET LOCAL synchronous_commit = off")
 
 
 @dataclass(slots=True)
@@ -38,28 +43,6 @@ class Totals:
     keyword_words: int | None = None
     #: Of the segments' content hashes, one after the other.
     contents: "hashlib._Hash" = field(default_factory=hashlib.sha256)
-
-
-def lookup(needs: IndexingNeeds, job: Job) -> Lookup:
-    """Vectors of the serving version by content hash: unchanged texts keep theirs."""
-    stored_by_hash = (child_chunks if job.doc_form == DocForm.HIERARCHICAL else segments).by_hash
-
-    def look(hashes: Sequence[str]) -> dict[str, Known]:
-        if job.active_version is None or not job.has_vectors:
-            return {}
-        with needs.sessions() as session:
-            stored = stored_by_hash(session, job.document_id, job.active_version, hashes)
-            ids = [one.id for one in stored.values()]
-            vectors = needs.vectors.fetch(
-                session, job.document_id, job.active_version, job.generation, ids
-            )
-        return {
-            digest: Known(vectors[one.id], one.tokens)
-            for digest, one in stored.items()
-            if one.id in vectors
-        }
-
-    return look
 
 
 def forget_earlier_attempts(needs: IndexingNeeds, job: Job) -> None:
@@ -82,13 +65,16 @@ def write_batch(
     stages: Stages,
     totals: Totals,
     embedded: Sequence[EmbeddedPassage],
+    stored: Stored = _NOTHING,
 ) -> None:
     """Write a batch, its checkpoint and the lease's renewal, in the caller's transaction.
 
     Raises:
         LeaseLost: another worker has the document; nothing is written.
+        SegmentsChanged: (transient) what is in ``stored`` was changed meanwhile; likewise.
     """
-    first_position, words = _count(needs, job, totals, embedded)
+    batch = _count(needs, job, totals, embedded, stored)
+    session.execute(_WITHOUT_WAITING)
     # First the lease: its row lock holds off a new owner until this commits.
     renew(
         session,
@@ -97,7 +83,7 @@ def write_batch(
         completed_segments=totals.segments,
         **stages.columns(),
     )
-    _write(session, needs, job, first_position, embedded, words)
+    batch_rows.write(session, needs, job, batch)
 
 
 def complete(
@@ -107,6 +93,7 @@ def complete(
     stages: Stages,
     totals: Totals,
     embedded: Sequence[EmbeddedPassage],
+    stored: Stored = _NOTHING,
 ) -> None:
     """Write the last batch and switch search to the new version, in the caller's transaction.
 
@@ -114,9 +101,10 @@ def complete(
         LeaseLost: another worker has the document; nothing is written.
         EmptyFile: (permanent) nothing of it could be found by a search.
         IndexReplaced: (transient) the dataset has another index meanwhile; nothing is written.
+        SegmentsChanged: (transient) what is in ``stored`` was changed meanwhile; likewise.
     """
     require_transition(stages.status, DocumentStatus.COMPLETED)
-    first_position, words = _count(needs, job, totals, embedded)
+    batch = _count(needs, job, totals, embedded, stored)
     if not (totals.texts if job.has_vectors else totals.keyword_segments):
         raise EmptyFile(
             f"{job.name} holds no word that a search could find: upload a file with text in it"
@@ -141,7 +129,7 @@ def complete(
         **stages.columns(),
     )
     vector_batches.require_same_index(session, job)
-    dimension = _write(session, needs, job, first_position, embedded, words)
+    dimension = batch_rows.write(session, needs, job, batch)
     if job.has_vectors:
         needs.vectors.activate(session, job.place)
     if job.has_vectors and job.embedding_dimension is None:
@@ -203,9 +191,13 @@ def _delete_other_versions(
 
 
 def _count(
-    needs: IndexingNeeds, job: Job, totals: Totals, embedded: Sequence[EmbeddedPassage]
-) -> tuple[int, list[WordCounts] | None]:
-    """The first passage's position, and the passages' words; before anything is sent."""
+    needs: IndexingNeeds,
+    job: Job,
+    totals: Totals,
+    embedded: Sequence[EmbeddedPassage],
+    stored: Stored,
+) -> Batch:
+    """The passages with their place and their words; before anything is sent."""
     first_position = totals.segments
     totals.segments += len(embedded)
     totals.texts += count_texts(embedded)
@@ -214,11 +206,11 @@ def _count(
     for one in embedded:
         totals.contents.update(one.content_hash.encode())
     if job.has_vectors and not needs.keywords:
-        return first_position, None
-    words = keywords.count([one.passage.text for one in embedded], job.dataset_id)
-    totals.keyword_segments = (totals.keyword_segments or 0) + sum(one.length > 0 for one in words)
-    totals.keyword_words = (totals.keyword_words or 0) + sum(one.length for one in words)
-    return first_position, words
+        return Batch(first_position, embedded, stored, None)
+    batch = Batch(first_position, embedded, stored, words_of(job, embedded, stored))
+    totals.keyword_segments = (totals.keyword_segments or 0) + sum(map(bool, batch.lengths))
+    totals.keyword_words = (totals.keyword_words or 0) + sum(batch.lengths)
+    return batch
 
 
 def _fingerprint(
@@ -251,30 +243,9 @@ def _keep_rule(session: Session, job: Job) -> None:
 
 def count_texts(embedded: Sequence[EmbeddedPassage]) -> int:
     """How many texts were embedded: the passages, or their children."""
-    return sum(len(one.children) or one.vector is not None for one in embedded)
-
-
-def _write(
-    session: Session,
-    needs: IndexingNeeds,
-    job: Job,
-    first_position: int,
-    embedded: Sequence[EmbeddedPassage],
-    words: list[WordCounts] | None,
-) -> int:
-    """Write segments, their words and children, and all vectors; returns their dimension."""
-    ids = vector_batches.segment_ids(job, first_position, embedded)
-    segments.write(session, job.owner, first_position, ids, embedded)
-    if words is not None:
-        keywords.write(session, job.owner, ids, words)
-    children = list(child_chunks.children_of(ids, embedded))
-    if children:
-        child_chunks.write(session, job.owner, children)
-    if not job.has_vectors:
-        return 0
-    batch = vector_batches.vectors_of(job, ids, embedded, children)
-    needs.vectors.upsert(session, batch)
-    return int(batch.vectors.shape[1])
+    return sum(
+        len(one.children) or one.vector is not None or one.source is not None for one in embedded
+    )
 
 
 def _segments_left(session: Session, job: Job) -> tuple[int, int]:

@@ -13,8 +13,10 @@ from worker.services.dataset.addresses import without_addresses
 _UNWANTED = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b\u2060\ufeff\ud800-\udfff\ufffe\uffff]"
 )
+_UNWANTED_ASCII = bytes((*range(9), *range(0x0B, 0x20), 0x7F))
 #: A vertical tab is Word's line break.
 _LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
+_LINE_END_MARKS = "\r\x0b\x0c\x85\u2028\u2029"
 _WIDE_SPACES = re.compile(r"[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 # Each begins where a run begins: a search from every space of a long run would be quadratic.
 _TRAILING_SPACES = re.compile(r"(?<![ \t])[ \t]+$", re.MULTILINE)
@@ -56,17 +58,19 @@ def storable(text: str, *, narrow_spaces: bool = False) -> str:
         text: anything.
         narrow_spaces: make each space of another width a plain one.
     """
-    text = _LINE_ENDS.sub("\n", text)
+    if any(mark in text for mark in _LINE_END_MARKS):
+        text = _LINE_ENDS.sub("\n", text)
+    if text.isascii():
+        # As bytes, which takes a tenth of the patterns' time.
+        return text.encode().translate(None, _UNWANTED_ASCII).decode()
     text = _UNWANTED.sub("", text)
-    if not text.isascii():
-        if narrow_spaces:
-            text = _WIDE_SPACES.sub(" ", text)
-        # Normalizing takes quadratic time in a run of marks: 64,000 of them took 2.4 s. Most
-        # text has none, and asking that first is twenty times as fast as the search.
-        if not _MARKS.isdisjoint(text):
-            text = _PILED_MARKS.sub(r"\1", text)
-        text = unicodedata.normalize("NFC", text)
-    return text
+    if narrow_spaces:
+        text = _WIDE_SPACES.sub(" ", text)
+    # Normalizing takes quadratic time in a run of marks: 64,000 of them took 2.4 s. Most
+    # text has none, and asking that first is twenty times as fast as the search.
+    if not _MARKS.isdisjoint(text):
+        text = _PILED_MARKS.sub(r"\1", text)
+    return unicodedata.normalize("NFC", text)
 
 
 def prepare(text: str, rule: CleaningRule) -> str:

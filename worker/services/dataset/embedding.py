@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,16 @@ from worker.services.dataset.splitting import Passage, SplitRule, split_again
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What an earlier run learned of a passage."""
+    """What an earlier run learned of a passage.
 
-    vector: NDArray[np.float32]
+    Attributes:
+        vector: ``None`` where it can be taken over inside the database.
+        source: what has it, a segment or a child of the serving version.
+    """
+
+    vector: NDArray[np.float32] | None
     tokens: int
+    source: UUID | None = None
 
 
 #: Content hashes in, what is known of them out.
@@ -27,7 +34,10 @@ Lookup = Callable[[Sequence[str]], dict[str, Known]]
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedPassage:
-    """A passage that fits the rule, with its vector (float32, unit length) or its children's."""
+    """A passage that fits the rule, with its vector (float32, unit length) or its children's.
+
+    Without either, ``source`` in the serving version has its vector.
+    """
 
     passage: Passage
     content_hash: str
@@ -35,6 +45,7 @@ class EmbeddedPassage:
     tokens: int
     words: int
     children: "tuple[EmbeddedPassage, ...]" = ()
+    source: UUID | None = None
 
 
 def embed_passages(
@@ -96,7 +107,9 @@ def _embedded(
             split[index] = pieces
         else:
             words = word_count(passage.text)
-            whole[index] = EmbeddedPassage(passage, digest, found.vector, found.tokens, words)
+            whole[index] = EmbeddedPassage(
+                passage, digest, found.vector, found.tokens, words, source=found.source
+            )
     # All in one call: a call costs more than a few passages.
     flat = [piece for index in sorted(split) for piece in split[index]]
     redone = iter(_embedded(flat, rule, embedder, lookup) if flat else [])

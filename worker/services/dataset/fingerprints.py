@@ -24,6 +24,8 @@ _LIBRARIES = (
     "snowballstemmer",
 )
 
+#: Of a fingerprint, that say by which code it was made; edits by hand leave them.
+PIPELINE_CHARACTERS = 16
 #: Segments, words and tokens of a version, and the hash of its contents' hashes in order.
 Sums = tuple[int, int, int, str]
 
@@ -50,7 +52,6 @@ def fingerprint(
     if job.sha256 is None or is_written_by_model:
         return None
     facts = {
-        "pipeline": [PIPELINE, *_library_versions()],
         "file": [job.sha256, PurePath(job.name).suffix.lower()],
         "rule": [job.rule_mode or Mode.AUTOMATIC, job.rules or {}],
         "form": [job.doc_form, job.technique, job.has_vectors and needs.keywords],
@@ -59,7 +60,18 @@ def fingerprint(
         "index": [job.generation, needs.vectors.is_external],
         "version": [made_version, *sums],
     }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    rest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return _pipeline() + rest[PIPELINE_CHARACTERS:]
+
+
+def is_of_this_code(job: Job) -> bool:
+    """Whether the active version was made by the code that runs now."""
+    return job.fingerprint is not None and job.fingerprint.startswith(_pipeline())
+
+
+def _pipeline() -> str:
+    facts = json.dumps([PIPELINE, *_library_versions()])
+    return hashlib.sha256(facts.encode()).hexdigest()[:PIPELINE_CHARACTERS]
 
 
 @cache

@@ -21,6 +21,7 @@ from worker.services.dataset.economy import NoEmbedder
 from worker.services.dataset.forms import FormReader
 from worker.services.dataset.needs import IndexingNeeds
 from worker.services.dataset.plans import plan_of
+from worker.services.dataset.serving import Serving
 from worker.services.dataset.stages import Stages
 
 logger = logging.getLogger(__name__)
@@ -80,14 +81,15 @@ def _run(job: Job, needs: IndexingNeeds) -> Totals:
         return totals
     embedder = embedder_of(job, needs)
     reader = FormReader(job, plan_of(job), embedder, stages, needs)
-    lookup = activation.lookup(needs, job)
+    serving = Serving(needs, job)
     with needs.files.open(job.storage_key) as file:
         batches = reader.batches(file)
         batch = next(batches, None)
         while batch:
             runs.checkpoint()
             stages.reach(DocumentStatus.INDEXING)
-            embedded = reader.embed(batch, lookup)
+            embedded = reader.embed(batch, serving.known)
+            stored = serving.stored(embedded)
             require_dimension(job, embedder)
             _require_room(job, needs, totals.texts + activation.count_texts(embedded))
             # The next batch is taken before this one is written: the last one commits with
@@ -96,9 +98,9 @@ def _run(job: Job, needs: IndexingNeeds) -> Totals:
             vector_batches.send(needs.vectors, job, totals.segments, embedded)
             with needs.sessions.begin() as session:
                 if batch:
-                    activation.write_batch(session, needs, job, stages, totals, embedded)
+                    activation.write_batch(session, needs, job, stages, totals, embedded, stored)
                 else:
-                    activation.complete(session, needs, job, stages, totals, embedded)
+                    activation.complete(session, needs, job, stages, totals, embedded, stored)
             _report(job, needs, stages, totals, is_last=not batch)
     return totals
 

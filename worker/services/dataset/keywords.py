@@ -1,7 +1,8 @@
 """The keyword index as rows: written with the segments, ranked by BM25 in the database."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
@@ -20,6 +21,22 @@ _UPSERT = text("""
         CAST(:ids AS uuid[]), CAST(:words AS text[]), CAST(:frequencies AS text[]),
         CAST(:lengths AS int[])
     ) AS u(id, words, frequencies, length)
+    ON CONFLICT (segment_id) DO UPDATE SET
+        words = excluded.words, frequencies = excluded.frequencies, length = excluded.length
+""")
+
+# By the length too: words that were added by hand since they were looked up are not its own.
+_CARRY = text("""
+    INSERT INTO segment_keywords (
+        segment_id, dataset_id, document_id, version, words, frequencies, length
+    )
+    SELECT u.id, :dataset_id, :document_id, :version,
+           source.words, source.frequencies, source.length
+    FROM unnest(
+        CAST(:ids AS uuid[]), CAST(:sources AS uuid[]), CAST(:lengths AS int[])
+    ) AS u(id, source, length)
+    JOIN segment_keywords AS source
+      ON source.segment_id = u.source AND source.length = u.length
     ON CONFLICT (segment_id) DO UPDATE SET
         words = excluded.words, frequencies = excluded.frequencies, length = excluded.length
 """)
@@ -122,6 +139,29 @@ def write(
                 "lengths": [one.length for _, one in filled],
             },
         )
+
+
+def carry(
+    session: Session, owner: dict[str, UUID | int], sources: Mapping[UUID, tuple[UUID, int]]
+) -> int:
+    """Upsert the words of segments that have another's content; as ``write``, none is sent.
+
+    Args:
+        session: the caller's.
+        owner: ``dataset_id``, ``document_id`` and ``version``.
+        sources: the other segment and its number of words, by the new one.
+
+    Returns:
+        How many of them still have these words.
+    """
+    values = {
+        **owner,
+        "ids": [str(one) for one in sources],
+        "sources": [str(source) for source, _ in sources.values()],
+        "lengths": [length for _, length in sources.values()],
+    }
+    carried: Any = session.connection().execute(_CARRY, values)
+    return int(carried.rowcount)
 
 
 def delete_other_versions(session: Session, document_id: UUID, keep: int | None) -> None:

@@ -23,11 +23,11 @@ from shared.submitting.files import storable
 from worker.delivery import runs
 from worker.delivery.lease import claim, owner, release
 from worker.delivery.leased_run import attempts_after, require_attempts_left, run_leased
-from worker.services.dataset import activation
 from worker.services.dataset.claiming import Job, job_on_active_version
 from worker.services.dataset.embedding import Known, Lookup
 from worker.services.dataset.needs import IndexingNeeds
 from worker.services.dataset.segment_writing import Content, lock_served, prepare, send, switch
+from worker.services.dataset.serving import vectors_by_content
 
 logger = logging.getLogger(__name__)
 
@@ -194,7 +194,7 @@ def _lookup(work: _Work, needs: IndexingNeeds) -> Lookup:
     """The segment's own vector, where only other things than its text change; its children's."""
     job = work.job
     if job.doc_form == DocForm.HIERARCHICAL:
-        return activation.lookup(needs, job)
+        return vectors_by_content(needs, job)
 
     def look(hashes: Sequence[str]) -> dict[str, Known]:
         if not job.has_vectors:

@@ -145,7 +145,8 @@ def append(
     )
     last = session.scalar(query)
     embedded = [one.embedded for one in prepared]
-    segments.write(session, job.owner, 0 if last is None else last + 1, ids, embedded)
+    first = 0 if last is None else last + 1
+    segments.write(session, job.owner, range(first, first + len(ids)), ids, embedded)
     _write_what_finds(session, job, needs, served, ids, prepared)
     words = [one.words for one in prepared if one.words and served.has_keywords]
     difference = Difference(

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import select, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from shared.models import DocumentSegment
 from worker.services.dataset import keywords
 from worker.services.dataset.embedding import EmbeddedPassage
 
@@ -32,6 +32,40 @@ _UPSERT = text("""
         answer = excluded.answer
 """)
 
+# By the hash too: one that was changed by hand since it was looked up is none of ours.
+_CARRY = text("""
+    INSERT INTO document_segments (
+        id, tenant_id, dataset_id, document_id, version, position, content,
+        word_count, tokens, index_node_hash, page, answer
+    )
+    SELECT u.id, :tenant_id, :dataset_id, :document_id, :version, u.position, source.content,
+           u.word_count, u.tokens, source.index_node_hash, NULLIF(u.page, 0), u.answer
+    FROM unnest(
+        CAST(:ids AS uuid[]), CAST(:positions AS int[]), CAST(:sources AS uuid[]),
+        CAST(:word_counts AS int[]), CAST(:tokens AS int[]), CAST(:hashes AS text[]),
+        CAST(:pages AS int[]), CAST(:answers AS text[])
+    ) AS u(id, position, source, word_count, tokens, hash, page, answer)
+    JOIN document_segments AS source
+      ON source.id = u.source AND source.index_node_hash = u.hash
+    ON CONFLICT (document_id, version, position) DO UPDATE SET
+        id = excluded.id, content = excluded.content, word_count = excluded.word_count,
+        tokens = excluded.tokens, index_node_hash = excluded.index_node_hash, page = excluded.page,
+        answer = excluded.answer
+""")
+
+# A segment was changed by hand: the words that were added to it are not its content's.
+_BY_HASH = text("""
+    SELECT segment.index_node_hash, segment.id, segment.tokens,
+           CASE WHEN document.keyword_segments IS NOT NULL AND segment.keywords IS NULL
+                     AND segment.status = 'completed'
+                THEN coalesce(words.length, 0) END AS length
+    FROM document_segments AS segment
+    JOIN documents AS document ON document.id = segment.document_id
+    LEFT JOIN segment_keywords AS words ON words.segment_id = segment.id
+    WHERE segment.document_id = :document_id AND segment.version = :version
+      AND segment.index_node_hash = ANY(:hashes)
+""")
+
 _DELETE = text("""
     DELETE FROM document_segments
     WHERE document_id = :document_id AND version IS DISTINCT FROM :keep
@@ -44,10 +78,15 @@ _DELETE_CHILDREN = text("""
 
 @dataclass(frozen=True, slots=True)
 class StoredSegment:
-    """A segment written earlier, and its number of tokens."""
+    """A segment written earlier.
+
+    Attributes:
+        length: its words in the keyword index, ``None`` when those are not its content's.
+    """
 
     id: UUID
     tokens: int
+    length: int | None = None
 
 
 def segment_ids(
@@ -63,47 +102,58 @@ def segment_ids(
 def write(
     session: Session,
     owner: dict[str, UUID | int],
-    first_position: int,
+    positions: Sequence[int],
     ids: Sequence[UUID],
     embedded: Sequence[EmbeddedPassage],
 ) -> None:
-    """Upsert consecutive segments in one statement of the caller's transaction.
+    """Upsert segments in one statement of the caller's transaction.
 
     Args:
         session: the caller's.
         owner: ``tenant_id``, ``dataset_id``, ``document_id`` and ``version``.
-        first_position: the first passage's position in the document.
+        positions: each passage's in the document.
         ids: one a passage.
         embedded: the passages.
     """
-    session.execute(
-        _UPSERT,
-        {
-            **owner,
-            "ids": [str(segment_id) for segment_id in ids],
-            "positions": list(range(first_position, first_position + len(embedded))),
-            "contents": [one.passage.text for one in embedded],
-            "word_counts": [one.words for one in embedded],
-            "tokens": [one.tokens for one in embedded],
-            "hashes": [one.content_hash for one in embedded],
-            "pages": [one.passage.page or 0 for one in embedded],
-            "answers": [one.passage.answer for one in embedded],
-        },
-    )
+    values = _columns(owner, positions, ids, embedded)
+    values["contents"] = [one.passage.text for one in embedded]
+    session.execute(_UPSERT, values)
+
+
+def carry(
+    session: Session,
+    owner: dict[str, UUID | int],
+    positions: Sequence[int],
+    ids: Sequence[UUID],
+    embedded: Sequence[EmbeddedPassage],
+    sources: Sequence[UUID],
+) -> int:
+    """Upsert segments whose content another has; as ``write``, but the content is not sent.
+
+    Args:
+        session: the caller's.
+        owner: as ``write``.
+        positions: as ``write``.
+        ids: one a passage.
+        embedded: the passages.
+        sources: who has it, one a passage.
+
+    Returns:
+        How many of them still have it.
+    """
+    values = _columns(owner, positions, ids, embedded)
+    values["sources"] = [str(source) for source in sources]
+    carried: Any = session.connection().execute(_CARRY, values)
+    return int(carried.rowcount)
 
 
 def by_hash(
     session: Session, document_id: UUID, version: int, hashes: Sequence[str]
 ) -> dict[str, StoredSegment]:
     """The version's segments with one of these content hashes."""
-    rows = session.execute(
-        select(DocumentSegment.index_node_hash, DocumentSegment.id, DocumentSegment.tokens).where(
-            DocumentSegment.document_id == document_id,
-            DocumentSegment.version == version,
-            DocumentSegment.index_node_hash.in_(hashes),
-        )
-    )
-    return {row.index_node_hash: StoredSegment(row.id, row.tokens) for row in rows}
+    values = {"document_id": document_id, "version": version, "hashes": list(hashes)}
+    rows = session.execute(_BY_HASH, values)
+    return {row.index_node_hash: StoredSegment(row.id, row.tokens, row.length) for row in rows}
 
 
 def delete_other_versions(session: Session, document_id: UUID, keep: int | None) -> None:
@@ -111,3 +161,21 @@ def delete_other_versions(session: Session, document_id: UUID, keep: int | None)
     keywords.delete_other_versions(session, document_id, keep)
     session.execute(_DELETE_CHILDREN, {"document_id": document_id, "keep": keep})
     session.execute(_DELETE, {"document_id": document_id, "keep": keep})
+
+
+def _columns(
+    owner: dict[str, UUID | int],
+    positions: Sequence[int],
+    ids: Sequence[UUID],
+    embedded: Sequence[EmbeddedPassage],
+) -> dict[str, Any]:
+    return {
+        **owner,
+        "ids": [str(segment_id) for segment_id in ids],
+        "positions": list(positions),
+        "word_counts": [one.words for one in embedded],
+        "tokens": [one.tokens for one in embedded],
+        "hashes": [one.content_hash for one in embedded],
+        "pages": [one.passage.page or 0 for one in embedded],
+        "answers": [one.passage.answer for one in embedded],
+    }

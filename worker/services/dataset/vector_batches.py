@@ -25,14 +25,29 @@ def segment_ids(job: Job, first_position: int, embedded: Sequence[EmbeddedPassag
 def vectors_of(
     job: Job, ids: Sequence[UUID], embedded: Sequence[EmbeddedPassage], children: Sequence[Child]
 ) -> VectorBatch:
-    """The vectors that segments have, or their children in their place."""
+    """The vectors that segments have, or their children in their place; none that is carried."""
     found_by = [
         *((one_id, one.vector) for one_id, one in zip(ids, embedded, strict=True)),
         *((child.id, child.embedded.vector) for child in children),
     ]
-    carried = [(one_id, vector) for one_id, vector in found_by if vector is not None]
-    vectors = np.stack([vector for _, vector in carried])
-    return VectorBatch(job.place, [one_id for one_id, _ in carried], vectors)
+    made = [(one_id, vector) for one_id, vector in found_by if vector is not None]
+    vectors = np.stack([vector for _, vector in made]) if made else np.empty((0, 0), np.float32)
+    return VectorBatch(job.place, [one_id for one_id, _ in made], vectors)
+
+
+def sources_of(
+    ids: Sequence[UUID], embedded: Sequence[EmbeddedPassage], children: Sequence[Child]
+) -> dict[UUID, UUID]:
+    """Whose vectors are taken over, by the segments' or children's ids."""
+    found_by = [
+        *zip(ids, embedded, strict=True),
+        *((child.id, child.embedded) for child in children),
+    ]
+    return {
+        one_id: one.source
+        for one_id, one in found_by
+        if one.vector is None and one.source is not None
+    }
 
 
 def send(
