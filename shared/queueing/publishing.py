@@ -35,21 +35,24 @@ _LAST_STEP = 9
 
 _OWN = text("""
     WITH own AS MATERIALIZED (
-        SELECT id, task, queue, args, kwargs, tenant_id, sequence, attempts
+        SELECT id, task, queue, args, kwargs, tenant_id, priority, sequence, attempts
         FROM outbox
         WHERE id = ANY(CAST(:ids AS uuid[])) AND published_at IS NULL AND available_at <= now()
         FOR UPDATE SKIP LOCKED
     ),
     busy AS MATERIALIZED (
-        SELECT queue, tenant_id, count(*) AS messages FROM outbox
+        SELECT queue, tenant_id, priority, count(*) AS messages FROM outbox
         WHERE published_at IS NOT NULL AND queue IN (SELECT queue FROM own)
-        GROUP BY queue, tenant_id
+        GROUP BY queue, tenant_id, priority
     ),
     turns AS (
         SELECT own.*,
-               row_number() OVER (PARTITION BY queue, tenant_id ORDER BY sequence) + coalesce((
-                   SELECT messages FROM busy
+               row_number() OVER (
+                   PARTITION BY queue, tenant_id ORDER BY priority DESC, sequence
+               ) + coalesce((
+                   SELECT CAST(sum(messages) AS bigint) FROM busy
                    WHERE busy.queue = own.queue AND busy.tenant_id = own.tenant_id
+                     AND busy.priority >= own.priority
                ), 0) AS turn,
                row_number() OVER (PARTITION BY queue ORDER BY sequence) AS place
         FROM own
@@ -96,7 +99,8 @@ class Bounds:
     """What the broker may hold.
 
     Attributes:
-        tenant_cap: published and unfinished messages of one tenant in one queue.
+        tenant_cap: published and unfinished messages of one tenant in one queue; those of
+            a lower priority do not count against one of a higher.
         high_water_mark: the same, of all tenants.
     """
 

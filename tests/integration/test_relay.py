@@ -138,6 +138,23 @@ def test_priority_of_message_and_tenant_decides_who_gets_the_room(
     assert rows.count("published_at IS NULL AND priority = 9") == 0
 
 
+def test_what_a_tenant_does_at_leisure_does_not_hold_up_what_it_waits_for(
+    rows: Outbox, make_relay: MakeRelay
+) -> None:
+    tenant, other = uuid4(), uuid4()
+    rows.fill(tenant, 30)
+    rows.fill(other, 5)
+    one = make_relay(tenant_cap=10)
+    one.run_pass()
+    rows.fill(tenant, 1, priority=9)
+    one.run_pass()
+
+    assert rows.count("published_at IS NULL AND priority = 9") == 0
+    assert waiting_by_tenant(rows) == {tenant: 11, other: 5}
+    # It went out last, and stands among the first.
+    assert order_in_broker(rows)[:3].count(str(tenant)) == 2
+
+
 def test_what_is_held_stays_and_holds_up_nobody(
     session: Session, rows: Outbox, make_relay: MakeRelay
 ) -> None:

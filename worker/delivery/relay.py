@@ -64,18 +64,22 @@ _TAKE = text("""
         ) AS following
     ),
     busy AS (
-        SELECT tenant_id, count(*) AS messages FROM outbox
-        WHERE published_at IS NOT NULL AND queue = :queue GROUP BY tenant_id
+        SELECT tenant_id, priority, count(*) AS messages FROM outbox
+        WHERE published_at IS NOT NULL AND queue = :queue GROUP BY tenant_id, priority
     ),
     turns AS (
         SELECT next.id, next.available_at,
                lanes.priority + coalesce(tenants.priority, 0) AS priority,
-               coalesce(busy.messages, 0) + row_number() OVER (
+               coalesce(ahead.messages, 0) + row_number() OVER (
                    PARTITION BY lanes.tenant_id
                    ORDER BY lanes.priority DESC, next.available_at, next.sequence
                ) AS turn
         FROM lanes
-        LEFT JOIN busy ON busy.tenant_id = lanes.tenant_id
+        -- A hundred summaries under way are no reason to keep an answer waiting.
+        LEFT JOIN LATERAL (
+            SELECT CAST(sum(messages) AS bigint) AS messages FROM busy
+            WHERE busy.tenant_id = lanes.tenant_id AND busy.priority >= lanes.priority
+        ) AS ahead ON true
         LEFT JOIN tenants ON tenants.id = lanes.tenant_id
         CROSS JOIN LATERAL (
             SELECT message.id, message.available_at, message.sequence
@@ -94,7 +98,7 @@ _TAKE = text("""
                          OR message.kwargs::text LIKE '%' || held.subject_id || '%')
               )
             ORDER BY message.available_at, message.sequence
-            LIMIT greatest(:tenant_cap - coalesce(busy.messages, 0), 0)
+            LIMIT greatest(:tenant_cap - coalesce(ahead.messages, 0), 0)
         ) AS next
         WHERE NOT EXISTS (
             SELECT 1 FROM task_switches AS held
