@@ -2,6 +2,6 @@
 
 import sys
 
-from benchmarks import fairness, indexing, result_backend
+from benchmarks import answers, fairness, indexing, result_backend
 
-sys.exit(max(indexing.main(), result_backend.main(), fairness.main()))
+sys.exit(max(indexing.main(), result_backend.main(), fairness.main(), answers.main()))

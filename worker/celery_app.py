@@ -20,4 +20,6 @@ app = celery
 @worker_init.connect
 def load_services(**_: object) -> None:
     """Import them before the pool forks: its processes share the memory, and no import lock."""
-    import worker.wiring  # noqa: F401
+    import worker.wiring
+
+    worker.wiring.preload_chat(flask_app.extensions["settings"])

@@ -81,7 +81,7 @@ def stream_key(message_id: UUID) -> str:
 
 def announce_end(redis: "Redis", message_id: UUID, token: int) -> None:
     """Tell readers that an answer ended which nobody works on; a courtesy, the row is the truth."""
-    fields: dict[Any, Any] = {"t": EventKind.ENDED.value, "k": token, "s": 1, "e": 0, "d": ""}
+    fields: dict[Any, Any] = {"t": EventKind.ENDED.value, "k": token, "s": 0, "e": 0, "d": ""}
     try:
         redis.xadd(stream_key(message_id), fields)
         redis.expire(stream_key(message_id), KEEP_SECONDS)

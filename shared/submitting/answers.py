@@ -5,13 +5,14 @@ A worker answers them from the documents of the datasets named, see docs/answers
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
 from celery import Celery
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from redis import Redis
-from sqlalchemy import delete, select, text
+from sqlalchemy import delete, event, select, text
 from sqlalchemy.orm import Session
 
 from shared.errors import InvalidRequest, NotFound
@@ -161,7 +162,8 @@ def cancel_answer(
         return connection.scalar(_REQUEST_CANCEL, {"id": message_id}) is not None
     announce_next(session, conversation_id, celery=celery)
     if redis is not None:
-        announce_end(redis, message_id, token)
+        tell = partial(announce_end, redis, message_id, token)
+        event.listen(session, "after_commit", lambda _: tell(), once=True)
     return True
 
 

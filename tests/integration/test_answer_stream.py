@@ -243,8 +243,9 @@ def test_cancelling_what_nobody_works_on_ends_it_and_its_reader_at_once(
 
 
 def test_redis_away_costs_the_display_and_not_the_answer(
-    app: Flask, session: Session, message_id: UUID
+    app: Flask, session: Session, message_id: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("worker.stores.answer_stream._LATEST_SECONDS", 0.0)
     away = Redis(port=1, socket_timeout=0.2, socket_connect_timeout=0.2)
     stream = AnswerStreams(away, 60, 0.005).open(message_id, 1, 1)
     stream.start()

@@ -41,7 +41,7 @@ from worker.services.generation.answer import CUT_MARK, generate_answer
 from worker.services.generation.answer_sweeping import give_up_answer, sweep_answers
 from worker.wiring import answer_needs
 
-TEN_MEGABYTES = "lamp " * 2_000_000
+TEN_MEGABYTES = [chunk("lamp " * 1000)] * 2000
 ANSWER = "Once in twelve seconds [1]."
 
 
@@ -155,7 +155,7 @@ def test_a_refusal_ends_it_with_the_models_words(
 
 @pytest.mark.parametrize(
     ("step", "by"),
-    [(saying(TEN_MEGABYTES), "bytes"), (saying("It turns", reason="length"), "tokens")],
+    [(raw(*TEN_MEGABYTES), "bytes"), (saying("It turns", reason="length"), "tokens")],
     ids=["ten megabytes", "tokens"],
 )
 def test_too_long_an_answer_is_cut_with_a_mark_and_the_request_ends(

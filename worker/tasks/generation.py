@@ -18,6 +18,12 @@ class AnswerTask(FlaskTask):
     abstract = True
     subject = "question"
 
+    @property
+    def deadline_seconds(self) -> float:  # type: ignore[override]
+        """Somebody waits for it."""
+        seconds: float = self.flask_app.extensions["settings"].answers.answer_deadline_seconds
+        return seconds
+
     def abandon(
         self, reason: RagWorkerError, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> None:

@@ -1,7 +1,7 @@
 """Builds what each service needs; the only package that names concrete parts."""
 
 from worker.wiring.answers import answer_needs
-from worker.wiring.chat import chat_model
+from worker.wiring.chat import chat_model, preload_chat
 from worker.wiring.dataset import (
     index_needs,
     indexing_needs,
@@ -31,6 +31,7 @@ __all__ = [
     "indexing_needs",
     "mail_needs",
     "payload_files",
+    "preload_chat",
     "probe_provider",
     "removal_needs",
     "remove_unused_files",

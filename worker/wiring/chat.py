@@ -49,6 +49,12 @@ def chat_model(tenant_id: UUID, purpose: str, subject_id: UUID | None = None) ->
     return OpenAIChat(_connection(choice, settings), ledger)
 
 
+def preload_chat(settings: Settings) -> None:
+    """Import the client where a model is configured: the first answer would wait seconds for it."""
+    if settings.generation.generation_model:
+        import worker.providers.openai_chat  # noqa: F401
+
+
 def _connection(choice: ChatModelChoice, settings: Settings) -> "ChatConnection":
     """One a process for each model of each server and key: its connections are shared."""
     # Here, not above: most workers never call a chat model, and the SDK is large.
