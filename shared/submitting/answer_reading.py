@@ -105,9 +105,12 @@ class _Reading:
     def events(self, after: str | None, deadline: float) -> Iterator[AnswerEvent]:
         """All of them."""
         if after == END:
-            yield from self._ending(_row(self._message_id, self._sessions))
-            return
-        if after is not None:
+            row = _row(self._message_id, self._sessions)
+            if row is None or row.status not in UNFINISHED:
+                yield self._end(row)
+                return
+            self._seen.is_unknown = True  # it is answered again
+        elif after is not None:
             self._resume(after)
         quiet_since = looked = time.monotonic()
         pause = _FIRST_LOOK_SECONDS
@@ -174,11 +177,8 @@ class _Reading:
 
     def _ending(self, row: Any) -> Iterator[AnswerEvent]:
         """What the reader lacks, and the end, from the row."""
-        if row is None:
-            yield AnswerEvent(EventKind.ENDED, END, {"status": "deleted"})
-            return
-        answer, seen = row.answer or "", self._seen
-        is_same = seen.token == row.lease_token and seen.end <= len(answer)
+        answer, seen = row.answer or "" if row is not None else "", self._seen
+        is_same = row is not None and seen.token == row.lease_token and seen.end <= len(answer)
         if answer and not (is_same and seen.end):
             if seen.end or seen.is_unknown:
                 yield AnswerEvent(EventKind.RESTARTED, data={"reason": "stream"})
@@ -186,7 +186,12 @@ class _Reading:
             yield AnswerEvent(EventKind.CHUNK, data={"text": answer})
         elif seen.end < len(answer):
             yield AnswerEvent(EventKind.CHUNK, data={"text": answer[seen.end :]})
-        yield AnswerEvent(EventKind.ENDED, END, shown(row))
+        yield self._end(row)
+
+    @staticmethod
+    def _end(row: Any) -> AnswerEvent:
+        data = {"status": "deleted"} if row is None else shown(row)
+        return AnswerEvent(EventKind.ENDED, END, data)
 
 
 def _flat(batch: Any) -> Any:

@@ -109,7 +109,8 @@ def up() -> None:
         click.echo(f"Flower:  {stack.flower_url} (login {stack.flower_login})")
         click.echo(f"Logs:    {stack.log_folder}")
         click.echo("Ready. In another terminal, in this folder: rag-worker index PATH, then")
-        click.echo("rag-worker search 'your question'. Ctrl-C stops everything.")
+        click.echo("rag-worker search 'your words' or rag-worker ask 'your question'.")
+        click.echo("Ctrl-C stops everything.")
         with suppress(KeyboardInterrupt):
             stack.require_alive(wait_seconds=None)
         click.echo("Stopping …")

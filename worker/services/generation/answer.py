@@ -16,6 +16,7 @@ from shared.submitting.files import storable
 from worker.delivery import runs
 from worker.delivery.leased_run import require_attempts_left, run_leased
 from worker.providers.chat import ChatChunk, ChatModel
+from worker.providers.token_estimate import estimate_tokens
 from worker.services.generation.answer_claiming import ClaimedQuestion, claim_question
 from worker.services.generation.answer_ending import AnswerEnds, Draft
 from worker.services.generation.answer_needs import AnswerNeeds, Passage
@@ -27,6 +28,10 @@ logger = logging.getLogger(__name__)
 #: What stands where an answer was cut.
 CUT_MARK = " […]"
 EXTRACTIVE = "extractive"
+#: What a prompt takes besides what is quoted and asked.
+_RULES_TOKENS = 512
+#: Of passages, however little the model takes.
+_LEAST_TOKENS = 256
 
 
 def generate_answer(message_id: UUID, needs: AnswerNeeds) -> MessageStatus | None:
@@ -99,8 +104,9 @@ class _Attempt:
 
     def _passage_tokens(self, model: ChatModel) -> int:
         limits = self._needs.limits
-        others = limits.output_tokens + limits.history_tokens
-        return min(limits.passage_tokens, max(model.context_tokens - 2 * others, 256))
+        asked = estimate_tokens(self._asked.question) + _RULES_TOKENS
+        others = limits.output_tokens + limits.history_tokens + asked
+        return min(limits.passage_tokens, max(model.context_tokens - others, _LEAST_TOKENS))
 
     def _ask(self, model: ChatModel, passages: Sequence[Passage]) -> None:
         needs = self._needs
