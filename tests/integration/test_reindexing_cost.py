@@ -7,6 +7,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy.orm import Session
 
+from shared.submitting import reindexing
 from shared.submitting.dataset import ensure_dataset, ensure_tenant
 from tests.fixtures.application import Reader, Submit
 from tests.fixtures.embedding_server import EmbeddingServer
@@ -52,14 +53,18 @@ def words_of(texts: list[str]) -> set[int]:
 @pytest.mark.timeout(400)
 def test_what_is_unchanged_costs_no_call_and_what_changed_costs_itself(
     dataset_id: UUID,
+    session: Session,
     submit: Submit,
     reader: Reader,
     embedding_server: EmbeddingServer,
 ) -> None:
     changed = range(100, 100 + CHANGED)
     needs, seconds, asked = indexing_needs(), [], []
-    for content in (book(), book() + b"\n", book(changed)):
+    for content in (book(), book(), book() + b"\n", book(changed)):
         (submission,) = submit({"book.md": content})
+        if not submission.will_be_indexed:
+            reindexing.duplicate_documents(session, [submission.document_id])
+            session.commit()
         embedding_server.asked.clear()
         started = time.monotonic()
         index_document(submission.document_id, dataset_id, needs)
@@ -69,11 +74,13 @@ def test_what_is_unchanged_costs_no_call_and_what_changed_costs_itself(
     document = reader.document(submission.document_id)
     print(  # noqa: T201 - what it is run for
         f"\n{document.total_segments} segments: {seconds[0]:.1f} s, {len(asked[0])} embedded; "
-        f"unchanged {seconds[1]:.1f} s ({seconds[1] / seconds[0]:.1%}), {len(asked[1])} embedded; "
-        f"1 % changed {seconds[2]:.1f} s ({seconds[2] / seconds[0]:.1%}), {len(asked[2])} embedded"
+        f"unchanged {seconds[1]:.2f} s ({seconds[1] / seconds[0]:.1%}), {len(asked[1])} embedded; "
+        f"a blank line {seconds[2]:.1f} s ({seconds[2] / seconds[0]:.1%}), {len(asked[2])}; "
+        f"1 % changed {seconds[3]:.1f} s ({seconds[3] / seconds[0]:.1%}), {len(asked[3])} embedded"
     )
     assert document.total_segments >= SEGMENTS
     assert len(asked[0]) >= SEGMENTS
-    assert asked[1] == []
-    assert CHANGED <= len(asked[2]) <= CHANGED * 1.1
-    assert words_of(asked[2]) <= set(changed)
+    assert asked[1] == asked[2] == []
+    assert seconds[1] <= seconds[0] * 0.05
+    assert CHANGED <= len(asked[3]) <= CHANGED * 1.1
+    assert words_of(asked[3]) <= set(changed)
