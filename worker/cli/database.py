@@ -27,6 +27,10 @@ WAIT_SECONDS = 600
 @click.pass_context
 def db(context: click.Context) -> None:
     """Migrate the database."""
+    _enter_application(context)
+
+
+def _enter_application(context: click.Context) -> None:
     # A migration needs a database, neither a broker nor a worker.
     context.obj = ScriptInfo(create_app=lambda: create_migrations_app())  # noqa: PLW0108
     context.with_resource(context.obj.load_app().app_context())
@@ -38,8 +42,16 @@ def db(context: click.Context) -> None:
 @click.option("--revision", default="head", show_default=True, help="The revision to reach.")
 @with_appcontext
 def upgrade(revision: str) -> None:
-    """Bring the tables to the newest revision, creating them the first time."""
+    """Bring the tables to the newest revision."""
     upgrade_database(revision)
+
+
+@click.command()
+@click.pass_context
+def upgrade_db(context: click.Context) -> None:
+    """Bring the tables to the newest revision."""
+    _enter_application(context)
+    upgrade_database()
 
 
 def upgrade_database(revision: str = "head") -> None:
