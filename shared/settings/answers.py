@@ -40,3 +40,6 @@ class AnswerSettings(SettingsGroup):
     answer_stream_seconds: int = Field(
         3600, ge=60, description="How long an answer's stream outlives its last token in Redis."
     )
+    answer_token_seconds: int = Field(
+        3600, ge=10, description="How long a token that opens a tenant's answers is taken."
+    )

@@ -1,0 +1,80 @@
+"""The HTTP service under gunicorn, as its configuration file has it."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from flask import Flask
+from sqlalchemy import text
+
+from shared.models import db
+from tests.fixtures.waiting import eventually
+from worker.cli.stack.children import free_port, kill_group, spawn
+
+ROOT = Path(__file__).parents[2]
+REQUESTS = 20
+
+
+@pytest.fixture
+def service(
+    app: Flask, environment: dict[str, str], tmp_path: Path
+) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    port = free_port()
+    log = tmp_path / "gunicorn.log"
+    process = spawn(
+        [
+            *(sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py")),
+            "tests.fixtures.waiting_app:app",
+        ],
+        log=log,
+        death_signal=signal.SIGKILL,
+        env={**os.environ, **environment, "WEB_BIND": f"127.0.0.1:{port}"},
+        cwd=ROOT,
+    )
+    url = f"http://127.0.0.1:{port}"
+
+    def answers() -> bool:
+        assert process.poll() is None, log.read_text()
+        try:
+            return httpx.get(f"{url}/livez", timeout=5).is_success
+        except httpx.TransportError:
+            return False
+
+    eventually(answers, 60)
+    yield url, process
+    kill_group(process)
+
+
+def test_requests_that_wait_in_the_database_wait_beside_each_other(
+    service: tuple[str, "subprocess.Popen[bytes]"],
+) -> None:
+    url, process = service
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE application_name = 'waiting_app' AND wait_event_type = 'Lock'"
+    )
+    with (
+        ThreadPoolExecutor(REQUESTS) as threads,
+        db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as holder,
+    ):
+        holder.execute(text("SELECT pg_advisory_lock(4711)"))
+        try:
+            asked = [threads.submit(httpx.get, f"{url}/wait", timeout=60) for _ in range(REQUESTS)]
+            # One worker process: were psycopg2 not patched, the first would hold up all others.
+            eventually(lambda: holder.scalar(waiting) == REQUESTS, 30)
+            assert httpx.get(f"{url}/livez", timeout=5).json() == {"status": "ok"}
+        finally:
+            holder.execute(text("SELECT pg_advisory_unlock(4711)"))
+        assert [one.result().json() for one in asked] == [{"done": True}] * REQUESTS
+
+    assert httpx.get(f"{url}/readyz", timeout=5).json() == {"status": "ok", "problems": []}
+    figures = httpx.get(f"{url}/metrics", timeout=5).text
+    assert 'rag_worker_outbox_unpublished{queue="mail"} 0.0' in figures
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(40) == 0
