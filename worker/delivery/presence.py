@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.queueing.publishing import BROKER_ERRORS
 from worker.delivery import broker, shutdown
+from worker.delivery.burying import Undertaker
 from worker.delivery.nodes import COLUMNS, Node, Patience, node_of
 from worker.delivery.restarting import restart_worker
 
@@ -95,6 +96,9 @@ class Presence:
         self._process_created = psutil.Process().create_time()
         self._started = time.monotonic()
         self._consumed: float | None = None
+        report_seconds = patience.report_seconds
+        self._undertaker = Undertaker(engine, identity.name, platform.node(), report_seconds)
+        self._has_reported = False
         #: Whether the last report could count the messages.
         self._has_counted = False
 
@@ -109,7 +113,11 @@ class Presence:
             SQLAlchemyError: the database does not answer.
         """
         backlog = self._backlog()
+        if not self._has_reported:
+            self._undertaker.bury_predecessor()
         node = self._write(backlog)
+        self._has_reported = True
+        self._undertaker.bury_silent()
         if backlog is None or shutdown.is_begun() or not node.is_wedged(backlog, self._patience):
             return
         self._restart(

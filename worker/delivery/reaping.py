@@ -1,5 +1,7 @@
 """Frees what the dead hold."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import Engine, text
 
 from shared.models import Base
@@ -13,6 +15,17 @@ _EXPIRE = """
 _RETURN = text("""
     UPDATE outbox SET published_at = NULL
     WHERE lease_owner = :owner AND published_at IS NOT NULL AND lease_expires_at < now()
+""")
+# A node's processes are called ``node/pid``.
+_EXPIRE_NODE = """
+    UPDATE {table} SET lease_expires_at = now() - interval '1 microsecond'
+    WHERE starts_with(lease_owner, :node || '/') AND lease_owner <> ALL(:spared)
+      AND lease_expires_at >= now()
+"""
+_RETURN_NODE = text("""
+    UPDATE outbox SET published_at = NULL
+    WHERE starts_with(lease_owner, :node || '/') AND lease_owner <> ALL(:spared)
+      AND published_at IS NOT NULL AND lease_expires_at < now()
 """)
 
 
@@ -31,3 +44,12 @@ def expire_leases_of(engine: Engine, owner: str) -> None:
         for table in leased_tables():
             connection.execute(text(_EXPIRE.format(table=table)), {"owner": owner})
         connection.execute(_RETURN, {"owner": owner})
+
+
+def expire_leases_of_node(engine: Engine, node: str, spared: Sequence[str] = ()) -> None:
+    """The same for all processes of a worker but ``spared``, who are its successor's."""
+    values = {"node": node, "spared": list(spared)}
+    with engine.begin() as connection:
+        for table in leased_tables():
+            connection.execute(text(_EXPIRE_NODE.format(table=table)), values)
+        connection.execute(_RETURN_NODE, values)
