@@ -43,7 +43,7 @@ class Crew:
             created=process[1],
             silent=silent,
         )
-        return self.message(f"{name}/{process[0] + 1}")
+        return self.message(f"{name}/99999999")
 
     def message(self, owner: str) -> UUID:
         tenant = uuid4()
