@@ -100,7 +100,8 @@ class Bounds:
 
     Attributes:
         tenant_cap: published and unfinished messages of one tenant in one queue; those of
-            a lower priority do not count against one of a higher.
+            a lower priority do not count against one of a higher. For a tenant that waits
+            alone there, the relay adds a message for each slot of the queue's live workers.
         high_water_mark: the same, of all tenants.
     """
 

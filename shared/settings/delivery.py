@@ -34,7 +34,9 @@ class DeliverySettings(SettingsGroup):
         1, gt=0, description="How often a worker looks for messages nobody announced."
     )
     outbox_tenant_cap: int = Field(
-        64, ge=1, description="Published and unfinished messages of a tenant in one queue."
+        64,
+        ge=1,
+        description="Messages under way of a tenant in one queue; alone: beyond the slots.",
     )
     outbox_high_water_mark: int = Field(
         1000, ge=1, description="Messages waiting in a broker queue above which none are added."

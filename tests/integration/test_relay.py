@@ -121,6 +121,26 @@ def test_tenants_take_turns_and_a_newcomer_goes_before_a_backlog(
     assert order.count("many") == 20
 
 
+def test_who_waits_alone_fills_the_slots_of_the_live_workers_besides(
+    rows: Outbox, make_relay: MakeRelay
+) -> None:
+    alone, late = uuid4(), uuid4()
+    rows.fill(alone, 100)
+    for name, queues, seen in (("a", "dataset,mail", 0), ("b", "mail", 0), ("c", "dataset", 600)):
+        rows.change(
+            "INSERT INTO worker_nodes (name, host, pid, process_created, pool, concurrency, "
+            "queues, busy, started_at, seen_at) "
+            f"VALUES ('{name}', 'h', 1, 1, 'gevent', 30, string_to_array('{queues}', ','), 0, "
+            f"now(), now() - interval '{seen} seconds')"
+        )
+    make_relay(tenant_cap=10).run_pass()
+    assert waiting_by_tenant(rows) == {alone: 40}, "those of the one live worker of the queue"
+
+    rows.fill(late, 20)
+    make_relay(tenant_cap=10).run_pass()
+    assert waiting_by_tenant(rows) == {alone: 40, late: 10}, "now it takes its turn"
+
+
 def test_priority_of_message_and_tenant_decides_who_gets_the_room(
     session: Session, rows: Outbox, make_relay: MakeRelay
 ) -> None:

@@ -67,6 +67,13 @@ _TAKE = text("""
         SELECT tenant_id, priority, count(*) AS messages FROM outbox
         WHERE published_at IS NOT NULL AND queue = :queue GROUP BY tenant_id, priority
     ),
+    -- The cap is for the others' sake: who is alone may fill every slot besides.
+    cap AS (
+        SELECT :tenant_cap + CASE WHEN (SELECT count(DISTINCT tenant_id) FROM lanes) > 1 THEN 0
+            ELSE (SELECT coalesce(sum(concurrency), 0) FROM worker_nodes
+                  WHERE :queue = ANY(queues) AND seen_at > now() - interval '60 seconds')
+        END AS most
+    ),
     turns AS (
         SELECT next.id, next.available_at,
                lanes.priority + coalesce(tenants.priority, 0) AS priority,
@@ -98,7 +105,7 @@ _TAKE = text("""
                          OR message.kwargs::text LIKE '%' || held.subject_id || '%')
               )
             ORDER BY message.available_at, message.sequence
-            LIMIT greatest(:tenant_cap - coalesce(ahead.messages, 0), 0)
+            LIMIT greatest((SELECT most FROM cap) - coalesce(ahead.messages, 0), 0)
         ) AS next
         WHERE NOT EXISTS (
             SELECT 1 FROM task_switches AS held
@@ -107,7 +114,7 @@ _TAKE = text("""
         )
     ),
     chosen AS (
-        SELECT id, turn, priority, available_at FROM turns WHERE turn <= :tenant_cap
+        SELECT id, turn, priority, available_at FROM turns WHERE turn <= (SELECT most FROM cap)
         ORDER BY priority DESC, turn, available_at
         LIMIT greatest(
             least(:room, :high_water_mark - (SELECT coalesce(sum(messages), 0) FROM busy)), 0

@@ -196,8 +196,8 @@ def _in_line(row: Any, say: Say, bounds: Bounds, facts: QueueFacts) -> Verdict:
     if row.published_at is None and facts.tenants_published >= bounds.tenant_cap:
         return say(
             Kind.HELD_BACK,
-            f"its tenant has {facts.tenants_published} messages under way, "
-            f"and may have {bounds.tenant_cap}",
+            f"its tenant has {facts.tenants_published} messages under way: no fewer than "
+            f"the {bounds.tenant_cap} it may have beside others",
             "it goes out as those end; OUTBOX_TENANT_CAP is the bound",
             cause=Cause.TENANT_CAP,
         )
