@@ -14,7 +14,7 @@ from tests.fixtures.messages import Messages
 from tests.fixtures.waiting import eventually
 from tests.fixtures.worker_process import StartWorker
 
-MAILS = 120
+MAILS = 200
 
 
 def statuses() -> Counter[str]:
