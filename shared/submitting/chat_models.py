@@ -13,7 +13,7 @@ from shared.errors import InvalidRequest, NotFound
 from shared.models import Tenant, TenantChatModel
 from shared.settings.generation import GenerationSettings, plain_url
 from shared.submitting.ids import AnyId, checked_id
-from shared.submitting.sealing import seal, unseal
+from shared.submitting.sealing import SealingKeys, seal
 
 _SPENT_TODAY = text("""
     SELECT coalesce(sum(input_tokens + output_tokens), 0)::bigint AS tokens,
@@ -136,7 +136,7 @@ def delete_chat_model(session: Session, tenant_id: AnyId) -> bool:
 
 
 def chat_model_of(
-    session: Session, tenant_id: AnyId, settings: GenerationSettings, secret_key: SecretStr
+    session: Session, tenant_id: AnyId, settings: GenerationSettings, keys: SealingKeys
 ) -> ChatModelChoice:
     """What serves a tenant.
 
@@ -147,7 +147,7 @@ def chat_model_of(
     own = row or TenantChatModel()
     key = settings.generation_api_key if own.base_url is None else SecretStr("")
     if own.sealed_key is not None:
-        key = SecretStr(str(unseal(own.sealed_key, secret_key)["key"]))
+        key = SecretStr(str(keys.open(own.sealed_key)["key"]))
     return ChatModelChoice(
         base_url=own.base_url or settings.generation_base_url,
         model=own.model or settings.generation_model,

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from shared.models import MailDelivery, db
+from shared.submitting.chat_models import chat_model_of
 from shared.submitting.sealing import SealingKeys, seal
 from shared.submitting.trace_configs import target_of
 from tests.fixtures.commands import RAG_WORKER, Ran, rag_worker
@@ -38,16 +39,14 @@ def set_config(*arguments: object, secrets: Any = None, **variables: str) -> Ran
     return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
-def test_a_configuration_is_set_shown_tested_changed_and_deleted(
-    traced: Traced, trace_receiver: TraceReceiver
-) -> None:
+def test_a_configuration_is_set_shown_changed_and_deleted(traced: Traced) -> None:
     said: list[str] = []
 
     def ran(done: Ran) -> Ran:
         said.append(done.out + done.err)
         return done
 
-    here = ("langfuse", "--tenant", "acme", "--endpoint", trace_receiver.url)
+    here = ("langfuse", "--tenant", "acme", "--endpoint", "https://langfuse.example.com")
     assert "the secret secret_key" in ran(
         set_config(*here, secrets={"public_key": "p"})
     ).failed_in_one_line(4)
@@ -61,29 +60,33 @@ def test_a_configuration_is_set_shown_tested_changed_and_deleted(
     assert shown[0]["options"] == {"redact_keys": ["diagnosis"]}
     assert '"secret_key": "********"' in ran(traces("config", "show")).out
 
+    changed = ran(traces("config", "set", *here, "--no-content", "--json"))
+    assert changed.json()["cancelled"] == 1, "secrets that are not given stay"
+    moved = ("langfuse", "--tenant", "acme", "--endpoint", "https://eve.example.com")
+    lost = ran(traces("config", "set", *moved))
+    assert "needs the secret" in lost.failed_in_one_line(4), "never to another server"
+    gone = ran(traces("config", "delete", "langfuse", "--tenant", "acme"))
+    assert gone.out == "langfuse: deleted\n"
+    assert SECRET not in "".join(said) + every_text_column()
+
+
+def test_a_provider_is_tried_with_one_span(traced: Traced, trace_receiver: TraceReceiver) -> None:
+    traced.configure(endpoint=trace_receiver.url)
     networks = {"TRACE_ALLOWED_NETWORKS": "127.0.0.0/8"}
-    private = ran(traces("config", "test", "langfuse", "--tenant", "acme"))
+    test = ("config", "test", "langfuse", "--tenant")
+
+    private = traces(*test, "acme")
     assert "TRACE_ALLOWED_NETWORKS" in private.failed_in_one_line(1)
-    took = ran(traces("config", "test", "langfuse", "--tenant", "acme", "--json", **networks))
+    took = traces(*test, "acme", "--json", **networks)
     (asked,) = trace_receiver.asked
     assert took.json()["trace_id"] == asked.spans[0].trace_id
     assert asked.path == "/api/public/otel/v1/traces"
     trace_receiver.steps.append(refusing(401, f"wrong key {SECRET}"))
-    refused = ran(traces("config", "test", "langfuse", "--tenant", "acme", **networks))
+    refused = traces(*test, "acme", **networks)
     assert "wrong key" in refused.failed_in_one_line(1)
-
-    changed = ran(rag_worker(
-        *("traces", "config", "set", *here, "--no-content", "--json"), SECRET_KEY=KEY
-    ))  # fmt: skip
-    assert changed.json()["cancelled"] == 1, "secrets that are not given stay"
-    moved = ("langfuse", "--tenant", "acme", "--endpoint", "https://eve.example.com")
-    lost = ran(rag_worker("traces", "config", "set", *moved, SECRET_KEY=KEY))
-    assert "needs the secret" in lost.failed_in_one_line(4), "never to another server"
-    assert ran(traces("config", "delete", "langfuse", "--tenant", "acme")).out == (
-        "langfuse: deleted\n"
-    )
-    assert ran(traces("config", "show")).out == "no configurations\n"
-    assert SECRET not in "".join(said) + every_text_column()
+    assert SECRET not in private.err + took.out + took.err + refused.err
+    traces(*test, "nobody").failed_in_one_line(4)
+    assert traced.rows() == [], "it is no delivery"
 
 
 def test_traces_are_listed_shown_and_replayed(traced: Traced) -> None:
@@ -189,6 +192,14 @@ def test_old_secrets_are_read_while_both_keys_are_set(
         monkeypatch.setenv(name, value)
     keys = SealingKeys.of(load_settings().application)
     assert len(keys.previous) == 2
+    traced.write(
+        "INSERT INTO tenant_chat_models (tenant_id, base_url, sealed_key) VALUES (:id, 'u', :it)",
+        id=traced.tenant_id,
+        it=seal({"key": "k"}, SecretStr(KEY)),
+    )
+    with Session(db.engine) as session:
+        model = chat_model_of(session, traced.tenant_id, load_settings().generation, keys)
+    assert model.key.get_secret_value() == "k"
     assert target_of(traced.config(change.config_id), keys).secrets == LANGFUSE
     shown = rag_worker("config", "show").out
     assert KEY not in shown

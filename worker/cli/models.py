@@ -20,6 +20,7 @@ from shared.submitting.chat_models import (
     tenant_named,
 )
 from shared.submitting.datasets import ensure_tenant
+from shared.submitting.sealing import SealingKeys
 from worker.cli.application import in_application
 from worker.cli.documents import DEFAULT_NAME, as_one_line, json_option
 from worker.cli.printing import printable
@@ -114,8 +115,8 @@ def _show(tenant: str, *, as_json: bool) -> None:
     settings = _settings()
     with Session(db.engine) as session:
         tenant_id = tenant_named(session, tenant)
-        secret_key = settings.application.secret_key
-        choice = chat_model_of(session, tenant_id, settings.generation, secret_key)
+        keys = SealingKeys.of(settings.application)
+        choice = chat_model_of(session, tenant_id, settings.generation, keys)
         spent = spent_today(session, tenant_id)
     shown: dict[str, object] = {
         "tenant": tenant,

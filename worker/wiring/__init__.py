@@ -12,9 +12,10 @@ from worker.wiring.dataset import (
 )
 from worker.wiring.embedders import COSTLY_EMBEDDERS, LOCAL_EMBEDDERS, embedder, embedding_cache
 from worker.wiring.mail import composer, mail_needs
-from worker.wiring.ops_trace import clean_old_traces, payload_files, probe_provider
+from worker.wiring.ops_trace import clean_old_traces, payload_files
 from worker.wiring.sweeping import sweep
 from worker.wiring.trace_export import export_needs
+from worker.wiring.trace_probing import probe_provider
 from worker.wiring.vectors import vector_store
 
 __all__ = [

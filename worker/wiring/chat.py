@@ -8,6 +8,7 @@ from flask import current_app
 
 from shared.settings import Settings
 from shared.submitting.chat_models import ChatModelChoice, chat_model_of
+from shared.submitting.sealing import SealingKeys
 from worker.providers.chat import ChatModel
 from worker.providers.pacing import Rate, Unlimited
 from worker.services.generation.token_ledger import Account, TokenLedger
@@ -31,8 +32,8 @@ def chat_model(tenant_id: UUID, purpose: str, subject_id: UUID | None = None) ->
     """
     settings: Settings = current_app.extensions["settings"]
     with sessions()() as session:
-        secret_key = settings.application.secret_key
-        choice = chat_model_of(session, tenant_id, settings.generation, secret_key)
+        keys = SealingKeys.of(settings.application)
+        choice = chat_model_of(session, tenant_id, settings.generation, keys)
     if not choice.model:
         return None
     from worker.providers.openai_chat import OpenAIChat
