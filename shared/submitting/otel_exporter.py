@@ -15,10 +15,10 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Engine, create_engine
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from shared.errors import InvalidRequest, NotFound, TraceTooLarge
+from shared.queueing.outage import SERVER_LOST
 from shared.settings import load_settings
 from shared.submitting.ids import AnyId
 from shared.submitting.otel_spans import OtelSpan
@@ -40,6 +40,7 @@ _MOST_KEPT = 10_000
 _CONNECT_SECONDS = 5
 _LEFT_OUT = "rag_worker.left_out"
 _REFUSED = {"action": "traces.refused"}
+_LOST = {"action": "traces.lost"}
 
 
 class RagWorkerSpanExporter(SpanExporter):
@@ -76,12 +77,12 @@ class RagWorkerSpanExporter(SpanExporter):
             self._kept.clear()
             try:
                 dropped = self._write(waiting)
-            except (SQLAlchemyError, OSError) as error:
+            except SERVER_LOST as error:
                 self._keep(waiting, error)
                 return SpanExportResult.FAILURE
             except Exception:
                 # Whatever it is, the application must not feel it.
-                logger.exception("%s spans are lost", len(waiting), extra={"action": "traces.lost"})
+                logger.exception("%s spans are lost", len(waiting), extra=_LOST)
                 return SpanExportResult.FAILURE
         return SpanExportResult.FAILURE if dropped else SpanExportResult.SUCCESS
 
@@ -99,14 +100,26 @@ class RagWorkerSpanExporter(SpanExporter):
             self._opened = None
 
     def _write(self, spans: Iterable[OtelSpan]) -> int:
-        rules = self._rules or TraceRules.of(load_settings().tracing)
-        self._rules = rules
-        dropped = 0
+        self._rules = rules = self._rules or TraceRules.of(load_settings().tracing)
         drafts = drafts_of(spans, self._tenant_id, self._app_id)
-        with self._sessions().begin() as session:
-            for draft in drafts:
-                dropped += _record(session, draft, rules)
-        return dropped
+        try:
+            with self._sessions().begin() as session:
+                return sum(_record(session, draft, rules) for draft in drafts)
+        except SERVER_LOST:
+            raise
+        except Exception:  # noqa: BLE001 - one that cannot be written costs no other its place
+            return sum(self._write_alone(draft, rules) for draft in drafts)
+
+    def _write_alone(self, draft: Draft, rules: TraceRules) -> int:
+        try:
+            with self._sessions().begin() as session:
+                return _record(session, draft, rules)
+        except SERVER_LOST:
+            raise
+        except Exception:
+            lost = len(draft.trace["spans"])
+            logger.exception("%s spans are lost", lost, extra=_LOST)
+            return lost
 
     def _keep(self, spans: Sequence[OtelSpan], error: Exception) -> None:
         self._kept.extend(spans)
@@ -122,7 +135,9 @@ class RagWorkerSpanExporter(SpanExporter):
         if self._given is not None:
             return self._given
         if self._opened is None or self._opened[0] != os.getpid():
-            # After a fork the parent's connections stay the parent's.
+            if self._opened is not None:
+                # After a fork the parent's connections stay the parent's.
+                self._opened[1].dispose(close=False)
             engine = create_engine(
                 load_settings().database.url,
                 pool_size=1,

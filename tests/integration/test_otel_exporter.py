@@ -288,6 +288,22 @@ def test_spans_wait_while_the_database_is_away_and_nothing_is_felt(traced: Trace
     made.provider.shutdown()
 
 
+def test_one_trace_that_cannot_be_written_costs_no_other_its_place(
+    traced: Traced, application: Application, caplog: pytest.LogCaptureFixture
+) -> None:
+    traced.write("ALTER TABLE trace_deliveries ADD CONSTRAINT odd CHECK (name <> 'odd')")
+    for name in ("before", "odd", "after"):
+        with application.tracer.start_as_current_span(name):
+            pass
+    application.flush()
+    assert sorted(row.name for row in traced.rows()) == ["after", "before"]
+    assert "1 spans are lost" in caplog.text
+    with application.tracer.start_as_current_span("later"):
+        pass
+    application.flush()
+    assert len(traced.rows()) == 3
+
+
 def test_a_forked_process_opens_its_own_connection(
     traced: Traced, application: Application
 ) -> None:
