@@ -50,6 +50,12 @@ from worker.providers.trace_presets import PRESETS
 POOLS = (("gevent", 20), ("prefork", 2))
 SPANS = 4
 PATIENCE_SECONDS = 600.0
+#: Sent before the measurement: the SDK has been imported by then, too.
+WARM_UP = 60
+_DELIVERED = text("SELECT count(*) FROM trace_deliveries WHERE status = 'delivered'")
+_SECONDS = text(
+    "SELECT extract(epoch FROM max(ended_at) - min(handed_over_at)) FROM trace_deliveries"
+)
 _OK = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n"
     b"Connection: keep-alive\r\n\r\n"
@@ -163,7 +169,7 @@ def system(folder: Path) -> Iterator[Settings]:
 
 
 def record(traces: list[dict[str, Any]], url: str, settings: Settings) -> None:
-    """Write the rows and their messages."""
+    """Write the rows and their messages; workers see all of them at once."""
     rules = TraceRules.of(settings.tracing)
     with Session(db.engine) as session, session.begin():
         tenant_id = ensure_tenant(session, "bench")
@@ -173,33 +179,32 @@ def record(traces: list[dict[str, Any]], url: str, settings: Settings) -> None:
             record_trace(session, tenant_id, trace, rules=rules)
 
 
-def by_worker(pool: str, concurrency: int, folder: Path, traces: int) -> float:
-    """Spans per second by one worker, from the first row it takes to the last it ends."""
+@contextmanager
+def worker(pool: str, concurrency: int, folder: Path) -> Iterator[Path]:
+    """One worker; gives its log."""
     command = [sys.executable, "-m", "celery", "-A", "worker.celery_app", "worker", "-P", pool]
     command += ["-c", str(concurrency), "-Q", "ops_trace", "-l", "WARNING"]
     command += ["-n", f"bench-{uuid4().hex[:6]}@test"]
-    process = spawn(
-        command, log=folder / f"{pool}.log", death_signal=signal.SIGKILL, env=dict(os.environ)
-    )
+    log = folder / f"{pool}.log"
+    process = spawn(command, log=log, death_signal=signal.SIGKILL, env=dict(os.environ))
     try:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        count = text("SELECT count(*) FROM trace_deliveries WHERE status = 'delivered'")
-        with db.engine.connect() as connection:
-            connection.execution_options(isolation_level="AUTOCOMMIT")
-            while connection.scalar(count) != traces:
-                if time.monotonic() > deadline or process.poll() is not None:
-                    raise RuntimeError((folder / f"{pool}.log").read_text())
-                time.sleep(0.5)
-            seconds = connection.scalar(
-                text(
-                    "SELECT extract(epoch FROM max(ended_at) - min(handed_over_at)) "
-                    "FROM trace_deliveries"
-                )
-            )
-            connection.execute(text("DELETE FROM trace_deliveries"))
+        yield log
     finally:
         kill_group(process)
-    return traces * SPANS / float(seconds)
+
+
+def delivered(traces: int, log: Path) -> float:
+    """Wait for the last one; spans per second from the first row taken to the last that ended."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    with db.engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        while connection.scalar(_DELIVERED) != traces:
+            if time.monotonic() > deadline:
+                raise RuntimeError(log.read_text())
+            time.sleep(0.2)
+        seconds = float(connection.scalar(_SECONDS) or 0)
+        connection.execute(text("DELETE FROM trace_deliveries"))
+    return traces * SPANS / seconds
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -223,8 +228,12 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{'OpenTelemetry SDK':20} {sdk:8.0f} spans/s   1.00", flush=True)
             with system(folder) as settings:
                 for pool, concurrency in POOLS:
-                    record(traces, url, settings)
-                    rate = by_worker(pool, concurrency, folder, options.traces)
+                    with worker(pool, concurrency, folder) as log:
+                        record(numbered(WARM_UP, first=10**6), url, settings)
+                        delivered(WARM_UP, log)
+                        received(arrived)
+                        record(traces, url, settings)
+                        rate = delivered(options.traces, log)
                     assert received(arrived) == total
                     what = f"worker, {pool} {concurrency}"
                     print(f"{what:20} {rate:8.0f} spans/s   {rate / sdk:.2f}", flush=True)

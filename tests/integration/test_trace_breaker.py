@@ -1,13 +1,17 @@
 """A provider that is down: left alone by all workers, and nothing is lost by it."""
 
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from shared.contract import QUEUES
 from shared.models import db
+from shared.queueing.publishing import Bounds
+from tests.fixtures.commands import rag_worker
 from tests.fixtures.trace_deliveries import OpenTraces, Traces, numbered
 from tests.fixtures.trace_receiver import (
     Answer,
@@ -18,7 +22,8 @@ from tests.fixtures.trace_receiver import (
     refusing,
     taken,
 )
-from worker.services.ops_trace.breaking import Admission, admit, states
+from worker.delivery.measuring import Measurement
+from worker.services.ops_trace.breaking import Admission, admit, failing_providers
 
 
 @pytest.fixture
@@ -75,9 +80,17 @@ def test_while_it_is_open_nobody_asks_and_no_attempt_is_burnt(
     traces.forget_messages()
     assert traces.sweep() == 0
     with Session(db.engine) as session:
-        (state,) = states(session, [config, other]).values()
-    assert state.words.startswith("left alone, its traces wait: 1 failures since ")
+        (state,) = failing_providers(session, traces.tenant_id)
+        assert failing_providers(session, uuid4()) == []
+    assert state.config_id == config
+    assert state.words.startswith("otlp is left alone, its traces wait: 1 failures since ")
     assert state.words.endswith("429: slow down")
+    listed = rag_worker("traces", "list", SECRET_KEY="a key of the tests")
+    assert f"tenant {traces.tenant_id}: otlp is left alone, its traces wait: " in listed.out
+    celery = traces.app.extensions["celery"]
+    with celery.connection_for_read() as connection:
+        Measurement(db.engine, lambda: connection, QUEUES, Bounds())()
+    assert REGISTRY.get_sample_value("rag_worker_trace_breakers_open") == 1
     # Another provider of the same tenant is not held up.
     trace_receiver.always = taken
     others = traces.record(other, *numbered(1, first=9))

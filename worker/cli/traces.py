@@ -1,6 +1,7 @@
 """``rag-worker traces``: what became of recorded traces, and where they go."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -59,14 +60,19 @@ def list_traces(
     *,
     as_json: bool,
 ) -> None:
-    """Show deliveries, the newest first."""
+    """Show deliveries, the newest first, and providers that fail."""
+    from worker.services.ops_trace.breaking import failing_providers
+
     with Session(db.engine) as session:
+        whose = found_tenant(session, tenant) if tenant else None
+        failing = failing_providers(session, whose)
         query = select(TraceDelivery).options(defer(TraceDelivery.payload))
         query = _of(session, query, status, tenant, app_id)
         query = query.order_by(TraceDelivery.created_at.desc()).limit(limit)
         found = [_as_json(one) for one in session.scalars(query)]
     if as_json:
-        click.echo(as_one_line({"traces": found}))
+        failed = [{**asdict(one), "words": one.words} for one in failing]
+        click.echo(as_one_line({"traces": found, "failing_providers": failed}))
         return
     for one in found:
         click.echo(
@@ -77,6 +83,8 @@ def list_traces(
             click.echo(f"    {shortened(one['error'], _REASON_CHARACTERS)}")
     if not found:
         click.echo("no traces")
+    for provider in failing:
+        click.echo(f"tenant {provider.tenant_id}: {printable(provider.words)}")
 
 
 @traces.command()

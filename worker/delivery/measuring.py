@@ -48,6 +48,7 @@ _MEASURE = text("""
     FROM busy
 """)
 _DEAD_LETTERS = text("SELECT count(*) FROM dead_letters")
+_BREAKERS = text("SELECT count(*) FROM trace_breakers WHERE open_until IS NOT NULL")
 
 
 class Measurement:
@@ -88,6 +89,7 @@ class Measurement:
             for queue in self._queues:
                 _measure_queue(database, queue, self._bounds)
             metrics.DEAD_LETTERS.set(database.scalar(_DEAD_LETTERS) or 0)
+            metrics.TRACE_BREAKERS_OPEN.set(database.scalar(_BREAKERS) or 0)
         for queue in self._queues:
             metrics.BROKER_BACKLOG.labels(queue).set(broker.backlog(self._connect(), queue))
         ended = time.monotonic()

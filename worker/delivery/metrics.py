@@ -21,5 +21,8 @@ BROKER_BACKLOG = Gauge("rag_worker_broker_backlog", "Messages in a broker queue.
 OUTBOX_TENANTS_AT_CAP = Gauge(
     "rag_worker_outbox_tenants_at_cap", "Tenants with as much in flight as they may.", ["queue"]
 )
+TRACE_BREAKERS_OPEN = Gauge(
+    "rag_worker_trace_breakers_open", "Trace providers that are left alone since they fail."
+)
 DEAD_LETTERS = Gauge("rag_worker_dead_letters", "Dead letters.")
 CHILDREN_DIED = Counter("rag_worker_children_died", "Pool children that died at work.")

@@ -61,10 +61,13 @@ class Admission(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class BreakerState:
+class FailingProvider:
     """What an operator sees of a provider that fails."""
 
     config_id: UUID
+    tenant_id: UUID
+    app_id: str | None
+    provider: str
     failures: int
     reason: str
     failing_since: datetime
@@ -75,21 +78,27 @@ class BreakerState:
         """One sentence."""
         since = f"{self.failures} failures since {self.failing_since:%Y-%m-%d %H:%M:%S %Z}"
         if self.open_until is None:
-            return f"failing: {since}; {self.reason}"
+            return f"{self.provider} fails: {since}; {self.reason}"
         until = f"{self.open_until:%H:%M:%S %Z}"
-        return f"left alone, its traces wait: {since}, next try after {until}; {self.reason}"
+        return (
+            f"{self.provider} is left alone, its traces wait: {since}, next try after {until}; "
+            f"{self.reason}"
+        )
 
 
-_STATES = text("""
-    SELECT config_id, failures, reason, failing_since, open_until FROM trace_breakers
-    WHERE config_id = ANY(CAST(:ids AS uuid[]))
+_FAILING = text("""
+    SELECT config.id AS config_id, tenant_id, app_id, provider, failures, reason, failing_since,
+           open_until
+    FROM trace_breakers JOIN trace_configs AS config ON config.id = config_id
+    WHERE CAST(:tenant_id AS uuid) IS NULL OR tenant_id = CAST(:tenant_id AS uuid)
+    ORDER BY failing_since
 """)
 
 
-def states(session: Session, config_ids: list[UUID]) -> dict[UUID, BreakerState]:
-    """The breakers of those configurations that have failed of late."""
-    rows = session.execute(_STATES, {"ids": [str(one) for one in config_ids]})
-    return {row.config_id: BreakerState(**row._mapping) for row in rows}  # noqa: SLF001 - its public name
+def failing_providers(session: Session, tenant_id: UUID | None = None) -> list[FailingProvider]:
+    """The providers, a tenant's or everybody's, whose latest request failed."""
+    rows = session.execute(_FAILING, {"tenant_id": tenant_id})
+    return [FailingProvider(**row) for row in rows.mappings()]
 
 
 def admit(session: Session, config_id: UUID, probe_seconds: float) -> Admission:
