@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from shared.contract import QUEUES
+from shared.errors import ProviderRefused
 from shared.models import db
 from shared.queueing.publishing import Bounds
 from tests.fixtures.commands import rag_worker
@@ -145,6 +146,42 @@ def test_only_one_worker_is_the_probe(traces: Traces, trace_receiver: TraceRecei
         # It died: another one may try.
         session.execute(text("UPDATE trace_breakers SET probe_until = now() - interval '1s'"))
         assert admit(session, config, 60) is Admission.PROBE
+
+
+def test_a_probe_that_cannot_be_sent_proves_nothing(
+    traces: Traces, trace_receiver: TraceReceiver
+) -> None:
+    config = traces.config()
+    trace_receiver.always = refusing(503, Retry_After="60")
+    ids = traces.record(config, *numbered(3))
+    traces.deliver(ids[0])
+    with Session(db.engine) as session, session.begin():
+        broken = text("UPDATE trace_deliveries SET payload = 'x' WHERE id = :id")
+        session.execute(broken, {"id": ids[0]})
+    traces.forget_messages()
+    traces.pass_time(config)
+    traces.deliver(ids[0])
+    assert traces.statuses(ids) == ["failed", "waiting", "waiting"]
+    assert len(trace_receiver.asked) == 1
+    breaker = traces.breaker(config)
+    assert breaker is not None
+    assert breaker.probe_until is None
+    assert traces.sweep() == 1, "another one tries"
+
+
+def test_who_refuses_for_good_is_not_down(traces: Traces, trace_receiver: TraceReceiver) -> None:
+    config = traces.config()
+    trace_receiver.always = refusing(503, Retry_After="60")
+    ids = traces.record(config, *numbered(3))
+    traces.deliver(ids[0])
+    traces.forget_messages()
+    traces.pass_time(config)
+    trace_receiver.always = refusing(401)
+    with pytest.raises(ProviderRefused):
+        traces.deliver(ids[0])
+    assert traces.breaker(config) is None
+    ((announced, _),) = traces.messages()
+    assert sorted(announced) == sorted(str(one) for one in ids[1:])
 
 
 def test_the_pauses_grow_and_have_an_end(traces: Traces, trace_receiver: TraceReceiver) -> None:

@@ -210,7 +210,7 @@ def test_what_waits_for_a_configuration_that_is_no_more_is_cancelled(
     else:
         values = {"version": 2} if how == "changed" else {"is_enabled": False}
         traces.change(config, **values)
-    assert traces.deliver(ids[0]) == 0
+    assert traces.deliver(*ids) == 0
     assert traces.statuses(ids) == ["cancelled"] * 3
     assert how in str(traces.row(ids[1]).error)
     assert trace_receiver.asked == []
@@ -295,6 +295,23 @@ def test_late_spans_go_behind_the_part_with_their_parents(
     traces.deliver(second)
     assert traces.statuses([first, second]) == ["delivered"] * 2
     assert [one.name for one in trace_receiver.spans][-1] == "late"
+
+
+def test_a_message_that_is_early_does_not_leave_its_trace_behind(
+    traces: Traces, trace_receiver: TraceReceiver
+) -> None:
+    (one,) = traces.record(traces.config(), *numbered(1))
+    due = text("UPDATE trace_deliveries SET due_at = now() + CAST(:in AS interval)")
+    with Session(db.engine) as session, session.begin():
+        session.execute(due, {"in": "9 seconds"})
+    assert traces.deliver(one) == 0
+    ((announced, delay),) = traces.messages()
+    assert announced == [str(one)]
+    assert 8 < delay <= 9
+    with Session(db.engine) as session, session.begin():
+        session.execute(due, {"in": "0 seconds"})
+    traces.work()
+    assert traces.statuses([one]) == ["delivered"]
 
 
 def test_a_payload_that_cannot_be_read_ends_its_trace_alone(

@@ -153,7 +153,10 @@ def note_failure(
         return None
     # Failures of requests that were under way already are the same failure.
     openings = max(row.openings - int(row.is_waiting), 0)
-    seconds = _seconds(openings, rules) if wanted_seconds is None else wanted_seconds
+    if wanted_seconds is None:
+        seconds = _seconds(openings, rules)
+    else:  # "after 0 seconds" is no pause
+        seconds = max(wanted_seconds, min(1.0, rules.shortest_seconds))
     values = {"config_id": config_id, "seconds": seconds, "opened": int(not row.is_waiting)}
     left = session.execute(_OPEN, values).scalar_one()
     logger.warning(

@@ -11,6 +11,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy.orm import Session
+
 from shared.errors import (
     ConfigurationError,
     InvalidRequest,
@@ -26,7 +28,12 @@ from worker.delivery.leased_run import KeepsLeases, run_leased
 from worker.providers.otlp_encoding import encode
 from worker.providers.trace_presets import PRESETS, Preset, Values, target_of
 from worker.providers.trace_sender import Receipt, Target, TraceSender
-from worker.services.ops_trace.breaking import backoff_seconds, note_failure, note_success
+from worker.services.ops_trace.breaking import (
+    backoff_seconds,
+    note_failure,
+    note_success,
+    withdraw,
+)
 from worker.services.ops_trace.export_needs import ExportNeeds
 from worker.services.ops_trace.payloads import masked_for, stored_trace
 from worker.services.ops_trace.splitting import Book, Piece, requests, send_split
@@ -39,7 +46,7 @@ from worker.services.ops_trace.trace_claiming import (
 )
 from worker.services.ops_trace.trace_recording import Outcome, end, put_back
 from worker.services.ops_trace.trace_sweeping import (
-    announce_careful,
+    announce_left,
     announce_parked,
     announce_probe,
 )
@@ -66,8 +73,7 @@ def deliver_traces(delivery_ids: Sequence[UUID], needs: ExportNeeds) -> int:
     for config_id in configs:
         with needs.sessions.begin() as session:
             batch = claim_batch(session, config_id, delivery_ids, needs)
-            if len(delivery_ids) > 1:
-                announce_careful(session, delivery_ids, needs.celery)
+            announce_left(session, delivery_ids, needs.celery)
         if batch is not None:
             ended += _deliver(batch, delivery_ids, needs)
     return ended
@@ -125,6 +131,8 @@ class _Attempt:
         """Free the rows for their next delivery; ``error`` says what stopped this attempt."""
         counts = not isinstance(error, ShuttingDown)
         with self._needs.sessions.begin() as session:
+            if self._batch.is_probe:
+                withdraw(session, self._batch.config.id)
             rows = put_back(session, self._held(), f"interrupted: {error}", counts=counts)
             # The named ones have the message in hand, which goes back as well.
             others = [row for row in rows if row.id not in self._named]
@@ -137,7 +145,9 @@ class _Attempt:
             outcome.fail(str(error))
             if isinstance(error, ProviderRefused):
                 outcome.words = str(error)
-        self._record(is_last=False)
+        # Who refuses for good is not down: whatever waits is told so, too.
+        self._book.is_answered |= isinstance(error, ProviderRefused)
+        self._record(is_last=True)
         self._log()
 
     def _target(self, preset: Preset) -> Target:
@@ -195,11 +205,20 @@ class _Attempt:
         config_id = self._batch.config.id
         with self._needs.sessions.begin() as session:
             end(session, whole)
-            is_back = is_last and note_success(session, config_id)
+            is_back = is_last and self._note_answer(session)
         self._recorded.update(outcome.lease.row_id for outcome in whole)
         self._spans += sum(outcome.sent_spans for outcome in whole)
         if is_back:
             announce_parked(config_id, self._needs)
+
+    def _note_answer(self, session: Session) -> bool:
+        """Tell the breaker that the provider is there; returns whether it was left alone."""
+        config_id = self._batch.config.id
+        if self._book.is_answered:
+            return note_success(session, config_id)
+        if self._batch.is_probe:  # nothing of it could be sent: the next one tries
+            withdraw(session, config_id)
+        return False
 
     def _wait(self, error: RateLimited | TracesDeferred) -> None:
         """The provider is asked again later: by one of these when it is left alone until then."""

@@ -45,11 +45,16 @@ def requests(pieces: Sequence[Piece], preset: Preset) -> Iterator[list[Piece]]:
 
 
 class Book:
-    """What became of each trace of a batch."""
+    """What became of each trace of a batch.
+
+    Attributes:
+        is_answered: whether the provider said anything but "later".
+    """
 
     def __init__(self, outcomes: dict[UUID, Outcome]) -> None:
         self.outcomes = outcomes
         self.taken_requests = 0
+        self.is_answered = False
         self._refused = 0
 
     @property
@@ -60,6 +65,7 @@ class Book:
     def take(self, request: Sequence[Piece], receipt: Receipt) -> None:
         """The provider took a request, or part of it; none of it is ever sent again."""
         self.taken_requests += 1
+        self.is_answered = True
         total = sum(piece.encoded.span_count for piece in request)
         words, count = receipt.words, min(receipt.rejected_spans, total)
         if count:
@@ -117,6 +123,7 @@ def send_split(
         try:
             receipt = send(joined(piece.encoded for piece in part))
         except SpansRefused as refusal:
+            book.is_answered = True
             halves = [] if book.is_hopeless else halved(part, keeps_whole=keeps_whole)
             if not halves:
                 book.refuse(part, refusal)

@@ -21,17 +21,19 @@ _CONFIGS = text("""
     WHERE id = ANY(CAST(:ids AS uuid[])) AND status IN ('waiting', 'sending')
       AND config_id IS NOT NULL
 """)
-# What waits for a configuration that is gone, switched off or another by now.
+# What waits for a configuration that is gone, switched off or, of those named, another by now:
+# whoever changes one cancels what waits; this is for what slipped through.
 _CANCEL = text("""
     UPDATE trace_deliveries
     SET status = 'cancelled', error = :reason, ended_at = statement_timestamp(),
         lease_token = lease_token + 1, lease_expires_at = NULL, lease_owner = NULL
     WHERE config_id = :config_id AND status IN ('waiting', 'sending')
       AND (lease_expires_at IS NULL OR lease_expires_at < now())
-      AND (CAST(:version AS int) IS NULL OR config_version IS DISTINCT FROM :version)
+      AND (CAST(:version AS int) IS NULL
+           OR (config_version IS DISTINCT FROM :version AND id = ANY(CAST(:ids AS uuid[]))))
 """)
 _FREE = """
-    config_id = :config_id AND status IN ('waiting', 'sending')
+    config_id = :config_id AND config_version = :version AND status IN ('waiting', 'sending')
     AND (lease_expires_at IS NULL OR lease_expires_at < now())
     AND (due_at IS NULL OR due_at <= now())
 """
@@ -107,16 +109,18 @@ def claim_batch(
     config = session.get(TraceConfig, config_id)
     reason = _gone(config)
     if config is None or reason is not None:
-        session.execute(_CANCEL, {"config_id": config_id, "reason": reason, "version": None})
+        values: dict[str, Any] = {"config_id": config_id, "reason": reason, "version": None}
+        session.execute(_CANCEL, {**values, "ids": []})
         return None
     changed = "its configuration was changed after it was recorded: `rag-worker traces replay`"
-    values = {"config_id": config_id, "reason": changed, "version": config.version}
-    session.execute(_CANCEL, values)
+    ids = [str(one) for one in delivery_ids]
+    stale = {"config_id": config_id, "reason": changed, "version": config.version, "ids": ids}
+    session.execute(_CANCEL, stale)
     admission = admit(session, config_id, needs.lease_seconds)
     if admission is Admission.OPEN:
         return None
     is_probe = admission is Admission.PROBE
-    traces = _claimed(session, config_id, delivery_ids, needs, is_probe=is_probe)
+    traces = _claimed(session, config, ids, needs, is_probe=is_probe)
     if is_probe and not traces:
         withdraw(session, config_id)
     return ClaimedBatch(config, traces, is_probe) if traces else None
@@ -132,24 +136,24 @@ def _gone(config: TraceConfig | None) -> str | None:
 
 def _claimed(
     session: Session,
-    config_id: UUID,
-    delivery_ids: Sequence[UUID],
+    config: TraceConfig,
+    ids: Sequence[str],
     needs: ExportNeeds,
     *,
     is_probe: bool,
 ) -> list[ClaimedTrace]:
     limits = needs.limits
     values: dict[str, Any] = {
-        "config_id": config_id,
-        "ids": [str(one) for one in delivery_ids],
+        "config_id": config.id,
+        "version": config.version,
+        "ids": list(ids),
         "traces": 1 if is_probe else limits.traces,
         "spans": limits.spans,
         "bytes": limits.payload_bytes,
         "owner": owner(),
         "seconds": needs.lease_seconds,
     }
-    is_single = len(delivery_ids) == 1
-    rows = list(session.execute(_ALONE if is_single else _NAMED, values))
+    rows = list(session.execute(_ALONE if len(ids) == 1 else _NAMED, values))
     values["traces"] -= len(rows)
     if values["traces"] > 0 and not any(_is_careful(row) for row in rows):
         values["spans"] = max(limits.spans - sum(row.span_count for row in rows), 0)

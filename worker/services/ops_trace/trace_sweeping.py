@@ -69,8 +69,11 @@ _PARKED = _statement("""
     ORDER BY trace.queued_at LIMIT :batch
     FOR UPDATE OF trace SKIP LOCKED
 """)
-_CAREFUL = _statement("""
-    SELECT {columns} FROM trace_deliveries AS trace
+# Of a message's traces, those that were neither taken nor are another worker's.
+_LEFT = _statement("""
+    SELECT {columns},
+           CAST(greatest(extract(epoch FROM trace.due_at - now()), 0) AS float8) AS due_seconds
+    FROM trace_deliveries AS trace
     WHERE trace.id = ANY(CAST(:ids AS uuid[])) AND trace.status IN ('waiting', 'sending')
       AND (trace.lease_expires_at IS NULL OR trace.lease_expires_at < now())
       AND trace.config_id NOT IN (
@@ -143,10 +146,13 @@ def announce_probe(
     announce_traces(session, rows, celery, delay_seconds=delay_seconds)
 
 
-def announce_careful(session: Session, delivery_ids: Sequence[UUID], celery: Celery) -> None:
-    """Announce alone, in the caller's transaction, what was not claimed with the others."""
-    for row in session.execute(_CAREFUL, {"ids": _texts(delivery_ids)}).all():
-        announce_traces(session, [row], celery)
+def announce_left(session: Session, delivery_ids: Sequence[UUID], celery: Celery) -> None:
+    """Announce alone, in the caller's transaction, what a message named and nobody took.
+
+    A worker died on it, there was no room for it, or it is not due yet.
+    """
+    for row in session.execute(_LEFT, {"ids": _texts(delivery_ids)}).all():
+        announce_traces(session, [row], celery, delay_seconds=row.due_seconds or 0.0)
 
 
 def send_one_by_one(delivery_ids: Sequence[UUID], needs: ExportNeeds) -> None:
