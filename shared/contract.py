@@ -11,6 +11,8 @@ GENERATION_QUEUE = "generation"
 MAIL_QUEUE = "mail"
 OPS_TRACE_QUEUE = "ops_trace"
 
+#: The one table of queues: routes, a worker's default ``-Q``, the monitor and the probes
+#: follow it; ``queues_named_in`` compares what other files say with it.
 QUEUES = (DATASET_QUEUE, GENERATION_QUEUE, MAIL_QUEUE, OPS_TRACE_QUEUE)
 
 
@@ -148,6 +150,32 @@ SWEEP = TaskContract("worker.tasks.ops_trace.sweep_task", OPS_TRACE_QUEUE, ())
 #: Sent to every queue; this one is only where it goes when nobody says.
 PROBE = TaskContract("worker.tasks.ops_trace.probe_task", OPS_TRACE_QUEUE, ())
 
+#: What only the schedule sends: what keeps the house in order.
+_MAINTENANCE = {
+    name: TaskContract(f"worker.tasks.maintenance.{name}", OPS_TRACE_QUEUE, ())
+    for name in (
+        "clean_results_task",
+        "clean_outbox_task",
+        "clean_embedding_cache_task",
+        "clean_mail_task",
+        "clean_unused_datasets_task",
+        "mail_clean_document_notify_task",
+        "dead_letter_alert_task",
+        "queue_monitor_task",
+    )
+}
+CLEAN_RESULTS = _MAINTENANCE["clean_results_task"]
+CLEAN_OUTBOX = _MAINTENANCE["clean_outbox_task"]
+CLEAN_EMBEDDING_CACHE = _MAINTENANCE["clean_embedding_cache_task"]
+CLEAN_MAIL = _MAINTENANCE["clean_mail_task"]
+CLEAN_UNUSED_DATASETS = _MAINTENANCE["clean_unused_datasets_task"]
+MAIL_CLEAN_DOCUMENT_NOTIFY = _MAINTENANCE["mail_clean_document_notify_task"]
+DEAD_LETTER_ALERT = _MAINTENANCE["dead_letter_alert_task"]
+QUEUE_MONITOR = _MAINTENANCE["queue_monitor_task"]
+
+#: Sent by the schedule, without a row: a run that is missed is not owed.
+SCHEDULED = frozenset({SWEEP.name, PROBE.name, *(task.name for task in _MAINTENANCE.values())})
+
 TASKS: tuple[TaskContract, ...] = (
     DOCUMENT_INDEXING,
     DOCUMENT_SYNC,
@@ -171,4 +199,5 @@ TASKS: tuple[TaskContract, ...] = (
     GENERATE_ANSWER,
     SWEEP,
     PROBE,
+    *_MAINTENANCE.values(),
 )

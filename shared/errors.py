@@ -40,6 +40,7 @@
        + AttemptsExhausted
        + DeadlineExceeded
        + SkippedBySwitch
+       + PurgedFromQueue
        + UnexpectedFailure
        + InvalidTransition
      x Superseded                  somebody else owns or removed the subject: step back quietly
@@ -217,6 +218,10 @@ class DeadlineExceeded(Permanent):
 
 class SkippedBySwitch(Permanent):
     """An operator told the workers to skip this."""
+
+
+class PurgedFromQueue(Permanent):
+    """An operator purged the queue it waited in."""
 
 
 class UnexpectedFailure(Permanent):

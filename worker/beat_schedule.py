@@ -1,36 +1,119 @@
-"""The schedule as one table: entry, period, task, queue."""
+"""The schedule as one table: entry, task, period, queue, switch.
+
+What is sent and not begun within its period expires: the next run does the same work.
+Whatever is sent twice, or takes longer than its period, runs once at a time
+(``worker.delivery.alone``).
+"""
 
 import logging
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
+from celery.schedules import crontab
 from redbeat import RedBeatScheduler
 from redis.exceptions import LockError, RedisError
 
-from shared.contract import CLEAN_TRACES, OPS_TRACE_QUEUE, PROBE, QUEUES, SWEEP
+from shared.contract import (
+    CLEAN_EMBEDDING_CACHE,
+    CLEAN_MAIL,
+    CLEAN_OUTBOX,
+    CLEAN_RESULTS,
+    CLEAN_TRACES,
+    CLEAN_UNUSED_DATASETS,
+    DEAD_LETTER_ALERT,
+    MAIL_CLEAN_DOCUMENT_NOTIFY,
+    PROBE,
+    QUEUE_MONITOR,
+    QUEUES,
+    SWEEP,
+    TaskContract,
+)
 from shared.queueing.celery_settings import broker_tls
 from shared.queueing.publishing import BROKER_ERRORS
 from shared.settings import Settings
 from worker.delivery.presence import backlog_of
 
-Entry = tuple[str, str, timedelta, str]
+_DAY = timedelta(days=1)
 
-#: ``(entry, task, period, queue)``; the reason stands beside each row.
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the schedule.
+
+    Attributes:
+        name: in Redis, and in ``scheduled_runs``' reports.
+        task: what is sent.
+        period: how often; or when, in UTC.
+        switch: the setting that switches it on.
+        queue: where it is sent; the task's own, when unset.
+        expires: after this it need not begin any more; the period, when unset.
+    """
+
+    name: str
+    task: TaskContract
+    period: timedelta | crontab
+    switch: str
+    queue: str = ""
+    expires: timedelta | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """How it is published."""
+        expires = self.expires or (self.period if isinstance(self.period, timedelta) else _DAY)
+        return {"queue": self.queue or self.task.queue, "expires": expires.total_seconds()}
+
+
+def _daily(hour: int, minute: int = 0) -> crontab:
+    return crontab(hour=str(hour), minute=str(minute))
+
+
+#: The reason stands beside each row.
 ENTRIES: tuple[Entry, ...] = (
     # What got stuck goes out again: see ``worker.delivery.sweeper``; SWEEP_SECONDS says how often.
-    ("sweep", SWEEP.name, timedelta(seconds=30), SWEEP.queue),
+    Entry("sweep", SWEEP, timedelta(seconds=30), "enable_sweep_task"),
     # Results are a convenience, not the truth: they go after CELERY_RESULT_EXPIRES_SECONDS.
-    # Under the name of Celery's own entry, which would put it into the default queue once a day.
-    ("celery.backend_cleanup", "celery.backend_cleanup", timedelta(hours=1), OPS_TRACE_QUEUE),
+    # Under the name of Celery's own entry, which would delete all of them in one statement.
+    Entry("celery.backend_cleanup", CLEAN_RESULTS, timedelta(hours=1), "enable_clean_results_task"),
     # Old traces go after TRACE_DELIVERED_RETENTION_DAYS and TRACE_FAILED_RETENTION_DAYS.
-    ("clean_traces", CLEAN_TRACES.name, timedelta(hours=1), CLEAN_TRACES.queue),
+    Entry("clean_traces", CLEAN_TRACES, timedelta(hours=1), "enable_clean_traces_task"),
     # A worker on an idle queue proves that it consumes: see ``worker.delivery.nodes``.
-    *((f"probe.{queue}", PROBE.name, timedelta(seconds=30), queue) for queue in QUEUES),
+    *(
+        Entry(f"probe.{queue}", PROBE, timedelta(seconds=30), "enable_probe_task", queue)
+        for queue in QUEUES
+    ),
+    # The oldest cause of "stuck in queuing" is a queue that nobody serves.
+    Entry("queue_monitor", QUEUE_MONITOR, timedelta(minutes=1), "enable_queue_monitor_task"),
+    # Somebody has to look at what was given up.
+    Entry(
+        "dead_letter_alert",
+        DEAD_LETTER_ALERT,
+        timedelta(minutes=10),
+        "enable_dead_letter_alert_task",
+    ),
+    # The rest is for the small hours.
+    Entry("clean_outbox", CLEAN_OUTBOX, _daily(1), "enable_clean_outbox_task"),
+    Entry("clean_mail", CLEAN_MAIL, _daily(1, 30), "enable_clean_mail_task"),
+    Entry(
+        "clean_embedding_cache",
+        CLEAN_EMBEDDING_CACHE,
+        _daily(2),
+        "enable_clean_embedding_cache_task",
+    ),
+    Entry(
+        "clean_unused_datasets",
+        CLEAN_UNUSED_DATASETS,
+        _daily(3),
+        "enable_clean_unused_datasets_task",
+    ),
+    # Monday, when people read it.
+    Entry(
+        "mail_clean_document_notify",
+        MAIL_CLEAN_DOCUMENT_NOTIFY,
+        crontab(hour="10", minute="0", day_of_week="1"),
+        "enable_mail_clean_document_notify_task",
+    ),
 )
-
-#: A beat that dies frees the schedule after this long.
-LOCK_SECONDS = 15
-
 
 #: How long beat waits before it asks again a Redis that is away.
 RETRY_SECONDS = 2.0
@@ -82,30 +165,37 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc]
 
 def beat_settings(settings: Settings) -> dict[str, Any]:
     """Celery settings of RedBeat, whose lock lets one beat fire and another take over."""
+    lock_seconds = settings.schedule.beat_lock_seconds
     return {
         "beat_scheduler": f"{Scheduler.__module__}:{Scheduler.__name__}",
-        "beat_max_loop_interval": 5,
+        # Beat renews its lock once a loop, and looks as often for one that is free.
+        "beat_max_loop_interval": min(5.0, lock_seconds / 3),
         **_redis(settings),
         "redbeat_key_prefix": "rag-worker:beat:",
-        "redbeat_lock_timeout": LOCK_SECONDS,
+        "redbeat_lock_timeout": lock_seconds,
         "beat_schedule": {
-            name: {
-                "task": task,
-                "schedule": period,
-                # Missed runs are not owed: the next one does the same work.
-                "options": {"queue": queue, "expires": period.total_seconds()},
+            entry.name: {
+                "task": entry.task.name,
+                "schedule": entry.period,
+                "options": entry.options,
             }
-            for name, task, period, queue in _entries(settings)
+            for entry in entries(settings)
         },
     }
 
 
-def _entries(settings: Settings) -> list[Entry]:
+def entries(settings: Settings) -> list[Entry]:
+    """Those that are switched on, as often as the settings say."""
     periods = {
-        SWEEP.name: timedelta(seconds=settings.delivery.sweep_seconds),
-        PROBE.name: timedelta(seconds=settings.presence.probe_seconds),
+        SWEEP: settings.delivery.sweep_seconds,
+        PROBE: settings.presence.probe_seconds,
+        QUEUE_MONITOR: settings.schedule.queue_monitor_seconds,
     }
-    return [(name, task, periods.get(task, period), queue) for name, task, period, queue in ENTRIES]
+    return [
+        replace(one, period=timedelta(seconds=periods[one.task])) if one.task in periods else one
+        for one in ENTRIES
+        if getattr(settings.schedule, one.switch)
+    ]
 
 
 def _redis(settings: Settings) -> dict[str, Any]:

@@ -106,6 +106,7 @@ class TaskSwitch(Identified, Created, Base):
     action: Mapped[str] = mapped_column(String(8))
     #: A task's name, or the end of it after a dot: ``document_indexing_task``.
     task: Mapped[str | None] = mapped_column(String(255))
+    queue: Mapped[str | None] = mapped_column(String(64))
     tenant_id: Mapped[UUID | None]
     #: An id that stands in the message's arguments, or the message's own.
     subject_id: Mapped[UUID | None]

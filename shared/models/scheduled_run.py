@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import DateTime, String, Text
+from sqlalchemy import BigInteger, DateTime, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base, Created, Identified
@@ -23,3 +23,5 @@ class ScheduledRun(Leased, Identified, Created, Base):
     report: Mapped[str | None] = mapped_column(Text)
     #: Where a run that takes long had come to: the next one goes on from there.
     position: Mapped[str | None] = mapped_column(Text)
+    #: What all its runs did: messages sent again, rows deleted.
+    total: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")

@@ -23,6 +23,7 @@ from shared.settings.indexing import IndexingSettings
 from shared.settings.mail import MailSettings
 from shared.settings.presence import PresenceSettings
 from shared.settings.redis import RedisSettings
+from shared.settings.schedule import ScheduleSettings
 from shared.settings.storage import StorageSettings
 from shared.settings.trace_export import TraceExportSettings
 from shared.settings.tracing import TracingSettings
@@ -35,6 +36,7 @@ GROUPS: tuple[tuple[str, type[SettingsGroup]], ...] = (
     ("celery", CelerySettings),
     ("delivery", DeliverySettings),
     ("presence", PresenceSettings),
+    ("schedule", ScheduleSettings),
     ("storage", StorageSettings),
     ("indexing", IndexingSettings),
     ("mail", MailSettings),
@@ -58,6 +60,7 @@ class Settings:
     celery: CelerySettings
     delivery: DeliverySettings
     presence: PresenceSettings
+    schedule: ScheduleSettings
     storage: StorageSettings
     indexing: IndexingSettings
     mail: MailSettings
@@ -134,6 +137,7 @@ def load_settings(env_files: tuple[Path, ...] = ENV_FILES) -> Settings:
         celery=load_group(CelerySettings, env_files),
         delivery=load_group(DeliverySettings, env_files),
         presence=load_group(PresenceSettings, env_files),
+        schedule=load_group(ScheduleSettings, env_files),
         storage=load_group(StorageSettings, env_files),
         indexing=load_group(IndexingSettings, env_files),
         mail=load_group(MailSettings, env_files),

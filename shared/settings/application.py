@@ -24,6 +24,9 @@ class ApplicationSettings(SettingsGroup):
     log_format: Literal["json", "text"] = Field(
         "text", description="json: one object a line for a log collector; text: for people."
     )
+    audit_log_file: Path | None = Field(
+        None, description="Where changing commands write who called them; empty: to stderr."
+    )
     rag_worker_data_dir: Path = Field(
         Path(".rag-worker"), description="Where `rag-worker up` and `demo` keep all their data."
     )

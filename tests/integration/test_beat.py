@@ -3,7 +3,9 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -12,13 +14,16 @@ import pytest
 from flask import Flask
 from redbeat import RedBeatSchedulerEntry
 from redis import Redis
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from shared.contract import QUEUES
+from shared.contract import CLEAN_RESULTS, QUEUES, SCHEDULED, SWEEP
+from shared.models import ScheduledRun
+from shared.settings import load_settings
+from shared.settings.schedule import ScheduleSettings
 from tests.fixtures.waiting import eventually
 from tests.fixtures.worker_process import StartWorker, WorkerProcess
-from worker.beat_schedule import ENTRIES, LOCK_SECONDS, beat_settings
+from worker.beat_schedule import ENTRIES, beat_settings, entries
 from worker.cli.stack.children import spawn
 
 PREFIX = "rag-worker:beat:"
@@ -31,56 +36,72 @@ def redis(app: Flask) -> Redis:
     return client
 
 
+StartBeat = Callable[..., WorkerProcess]
+
+
 @pytest.fixture
-def beat(app: Flask, environment: dict[str, str], tmp_path: Path) -> Iterator[WorkerProcess]:
-    process = spawn(
-        [
-            sys.executable,
-            "-m",
-            "celery",
-            "-A",
-            "worker.celery_app",
-            "beat",
-            "-l",
-            "INFO",
-            "--max-interval",
-            "1",
-        ],
-        log=tmp_path / "beat.log",
-        death_signal=signal.SIGKILL,
-        env={**os.environ, **environment},
-        cwd=tmp_path,
-    )
-    made = WorkerProcess("beat", process, tmp_path / "beat.log")
-    yield made
-    made.kill()
+def start_beat(environment: dict[str, str], tmp_path: Path) -> Iterator[StartBeat]:
+    started: list[WorkerProcess] = []
+
+    def start(**variables: str) -> WorkerProcess:
+        log = tmp_path / f"beat-{len(started)}.log"
+        process = spawn(
+            [
+                *(sys.executable, "-m", "celery", "-A", "worker.celery_app", "beat"),
+                *("-l", "INFO", "--max-interval", "1"),
+            ],
+            log=log,
+            death_signal=signal.SIGKILL,
+            env={**os.environ, **environment, **variables},
+            cwd=tmp_path,
+        )
+        started.append(WorkerProcess("beat", process, log))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.kill()
 
 
-def test_every_entry_names_a_registered_task_and_a_served_queue(app: Flask) -> None:
-    celery = app.extensions["celery"]
+def test_every_entry_names_a_registered_task_a_served_queue_and_a_switch(app: Flask) -> None:
+    celery, settings = app.extensions["celery"], app.extensions["settings"]
     celery.loader.import_default_modules()
     celery.finalize()
 
-    assert [task for _, task, _, _ in ENTRIES if task not in celery.tasks] == []
-    assert [queue for _, _, _, queue in ENTRIES if queue not in QUEUES] == []
-    assert len({entry for entry, *_ in ENTRIES}) == len(ENTRIES)
-    schedule = beat_settings(app.extensions["settings"])["beat_schedule"]
-    for entry, task, period, queue in ENTRIES:
-        options = {"queue": queue, "expires": period.total_seconds()}
-        assert schedule[entry] == {"task": task, "schedule": period, "options": options}
+    assert [one.name for one in ENTRIES if one.task.name not in celery.tasks] == []
+    assert [one.name for one in ENTRIES if one.options["queue"] not in QUEUES] == []
+    assert [one.name for one in ENTRIES if not 0 < one.options["expires"] <= 86400] == []
+    assert len({one.name for one in ENTRIES}) == len(ENTRIES)
+    # Each runs alone: its task has nothing but that to do.
+    assert {one.task.name for one in ENTRIES} == SCHEDULED
+    schedule = beat_settings(settings)["beat_schedule"]
+    for one in entries(settings):
+        wanted = {"task": one.task.name, "schedule": one.period, "options": one.options}
+        assert schedule[one.name] == wanted
+
+
+def test_every_switch_takes_its_entries_out(environment: dict[str, str]) -> None:
+    for switch in {one.switch for one in ENTRIES}:
+        on = replace(load_settings(()), schedule=ScheduleSettings(**{switch: True}))
+        off = replace(load_settings(()), schedule=ScheduleSettings(**{switch: False}))
+        named = {one.name for one in ENTRIES if one.switch == switch}
+        assert named <= beat_settings(on)["beat_schedule"].keys()
+        assert not named & beat_settings(off)["beat_schedule"].keys()
 
 
 def test_beat_keeps_its_schedule_in_redis_also_when_redis_was_emptied(
-    app: Flask, beat: WorkerProcess, redis: Redis
+    app: Flask, start_beat: StartBeat, redis: Redis
 ) -> None:
+    beat = start_beat()
+
     def scheduled() -> bool:
         assert beat.process.poll() is None, beat.output()
         return bool(redis.exists(ENTRY) and redis.exists(PREFIX + ":lock"))
 
     eventually(scheduled, 40)
-    ours = {PREFIX + name for name, *_ in ENTRIES}
+    ours = {PREFIX + one.name for one in entries(app.extensions["settings"])}
     assert set(redis.zrange(PREFIX + ":schedule", 0, -1)) == ours, "our entries and no other"
-    assert 0 < redis.ttl(PREFIX + ":lock") <= LOCK_SECONDS
+    assert 0 < redis.ttl(PREFIX + ":lock") <= 15
 
     redis.flushall()
 
@@ -88,9 +109,40 @@ def test_beat_keeps_its_schedule_in_redis_also_when_redis_was_emptied(
     assert "beat lost its lock" in beat.output()
     make_due(app)
     sent = partial(redis.lrange, "ops_trace", 0, -1)
-    eventually(lambda: any("celery.backend_cleanup" in message for message in sent()), 20)
+    eventually(lambda: any(CLEAN_RESULTS.name in message for message in sent()), 20)
     assert beat.terminate() == 0
     assert not redis.exists(PREFIX + ":lock"), "the next beat need not wait"
+
+
+def sent_of(redis: Redis, task: str, queue: str = "ops_trace") -> int:
+    return sum(task in message for message in redis.lrange(queue, 0, -1))
+
+
+def test_of_two_beats_one_fires_and_the_other_takes_over_when_it_is_killed(
+    app: Flask, start_beat: StartBeat, redis: Redis
+) -> None:
+    short = {"BEAT_LOCK_SECONDS": "3", "SWEEP_SECONDS": "2", "ENABLE_PROBE_TASK": "false"}
+    began = time.monotonic()
+    beats = [start_beat(**short) for _ in range(2)]
+
+    def leaders() -> list[WorkerProcess]:
+        return [one for one in beats if "Acquired lock" in one.output()]
+
+    eventually(lambda: len(leaders()) == 1 and sent_of(redis, SWEEP.name) >= 3, 60)
+    (leader,) = leaders()
+    (other,) = [one for one in beats if one is not leader]
+    sweeps, seconds = sent_of(redis, SWEEP.name), time.monotonic() - began
+    assert sweeps <= seconds / 2 + 1, "each period once, however many beats there are"
+    assert "Sending due task" not in other.output()
+
+    leader.kill()
+    killed = time.monotonic()
+    eventually(lambda: "Acquired lock" in other.output(), 20)
+
+    assert time.monotonic() - killed <= 3 + 1 + 1, "the lock's time, a look, and some air"
+    before = sent_of(redis, SWEEP.name)
+    eventually(lambda: sent_of(redis, SWEEP.name) >= before + 2, 20)
+    assert other.terminate() == 0
 
 
 def make_due(app: Flask) -> None:
@@ -100,7 +152,7 @@ def make_due(app: Flask) -> None:
     entry.reschedule(entry.last_run_at - timedelta(days=1))
 
 
-def test_the_cleanup_deletes_results_that_expired(
+def test_a_worker_does_all_that_the_schedule_sends(
     app: Flask, session: Session, start_worker: StartWorker
 ) -> None:
     session.execute(
@@ -110,12 +162,20 @@ def test_the_cleanup_deletes_results_that_expired(
         )
     )
     session.commit()
-    start_worker("solo", 1)
+    start_worker("prefork", 1)
 
-    app.extensions["celery"].send_task("celery.backend_cleanup", queue="ops_trace")
+    for entry in ENTRIES:
+        app.extensions["celery"].send_task(entry.task.name, **entry.options)
 
-    def left() -> list[str]:
+    names = {one.task.name.rpartition(".")[2].removesuffix("_task") for one in ENTRIES} - {"probe"}
+
+    def ended() -> set[str]:
         session.rollback()
-        return list(session.scalars(text("SELECT task_id FROM celery_taskmeta")))
+        query = select(ScheduledRun.name).where(ScheduledRun.ended_at.is_not(None))
+        return set(session.scalars(query))
 
-    eventually(lambda: left() == ["new"], 20)
+    eventually(lambda: ended() >= names, 60)
+    errors = session.execute(select(ScheduledRun.name, ScheduledRun.error)).all()
+    assert [row for row in errors if row.error is not None] == []
+    assert list(session.scalars(text("SELECT task_id FROM celery_taskmeta"))) == ["new"]
+    assert session.scalar(text("SELECT count(*) FROM dead_letters")) == 0

@@ -11,6 +11,7 @@ from flask.cli import NoAppException, ScriptInfo
 
 from shared.app_factory import create_app
 from shared.settings import Settings
+from worker.cli.audit import CHANGING, audit, called
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -26,7 +27,10 @@ def in_application(
     def run(context: click.Context, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         quiet_logs()
         with _application(context).app_context():
-            return command(context, *args, **kwargs)
+            done = command(context, *args, **kwargs)
+            if called(context) in CHANGING:
+                audit(context)
+            return done
 
     return run
 

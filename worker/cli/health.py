@@ -21,6 +21,7 @@ from worker.cli.failures import SERVICE_UNAVAILABLE, UNHEALTHY
 from worker.cli.printing import printable
 from worker.delivery.nodes import Node, Patience, State, observe, unserved_queues
 from worker.delivery.presence import backlog_of
+from worker.delivery.queue_state import unserved
 
 #: Of a worker's period: what one report does not explain, the next one does.
 _LOOK_AGAIN_PERIODS = 1.5
@@ -48,6 +49,17 @@ class Look:
             found[f"queue {queue}"] = f"queue {queue} holds {number} and no live worker takes any"
         return found
 
+    def notes(self) -> list[str]:
+        """Queues that tasks are routed to and no live worker serves; empty, they are no problem."""
+        if self.away:
+            return []
+        live = [node for node in self.nodes if self.states[node.name] is State.LIVE]
+        return [
+            f"no live worker serves the queue {queue}"
+            for queue in unserved(live)
+            if not self.backlog.get(queue)
+        ]
+
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
@@ -66,7 +78,8 @@ def health(context: click.Context, *, as_json: bool, name: str | None, restart: 
 
     Exit code 5: the database or the broker does not answer. 6: a worker is wedged
     (connected, with a free slot, and taking nothing while messages wait), or a queue
-    holds messages that no live worker takes. Each problem is a line on stderr.
+    holds messages that no live worker takes. Each problem is a line on stderr, and so
+    is each queue without a worker, which is none while it is empty.
 
     With --worker it is a liveness probe: 6 when the worker of this host is wedged or
     gone, 0 otherwise, also while a server is away: a restart would not bring it back.
@@ -78,7 +91,7 @@ def health(context: click.Context, *, as_json: bool, name: str | None, restart: 
         context.exit(_probe(name, restart=restart))
     look = _look_twice(lambda seen: bool(seen.problems()))
     problems = list(look.problems().values())
-    for line in (*look.away, *problems):
+    for line in (*look.away, *problems, *look.notes()):
         _complain(line)
     if as_json:
         click.echo(json.dumps(_as_json(look, problems), indent=2, ensure_ascii=False))
@@ -181,6 +194,7 @@ def _as_json(look: Look, problems: list[str]) -> dict[str, object]:
     return {
         "healthy": not look.away and not problems,
         "problems": [*look.away, *problems],
+        "notes": look.notes(),
         "queues": look.backlog,
         "workers": [{"state": look.states[one.name], **asdict(one)} for one in look.nodes],
     }

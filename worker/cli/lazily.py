@@ -46,6 +46,11 @@ COMMANDS = (
     CommandEntry("segments", "worker.cli.segments", "Make, change, switch off or delete segments."),
     CommandEntry("dead-letters", "worker.cli.dead_letters", "See, replay or discard what failed."),
     CommandEntry("switches", "worker.cli.switches", "Hold or skip tasks in a running system."),
+    CommandEntry("queues", "worker.cli.queues", "List, pause, resume or purge queues."),
+    CommandEntry(
+        "workers", "worker.cli.workers", "List workers: pool, queues, tasks in hand, since when."
+    ),
+    CommandEntry("tasks", "worker.cli.tasks", "Show what became of a task."),
     CommandEntry(
         "embedding-cache", "worker.cli.embedding_cache", "Show or purge vectors that were paid for."
     ),

@@ -16,6 +16,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from shared.contract import QUEUES
 from shared.models import DocumentStatus
 from worker.cli.following import Seen, follow
 from worker.cli.printing import printable
@@ -23,7 +24,7 @@ from worker.cli.printing import printable
 _SILENCE_SECONDS = 15.0
 _NOBODY = (
     "nothing was picked up yet: is a worker running? "
-    "celery -A worker.celery_app worker -Q dataset,generation,mail,ops_trace"
+    f"celery -A worker.celery_app worker -Q {','.join(QUEUES)}"
 )
 
 

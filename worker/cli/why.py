@@ -46,7 +46,7 @@ def why(
     dead, completed, gone.
     """
     with Session(db.engine) as session:
-        verdict = explain(session, _document_id(session, document, tenant, dataset), _bounds())
+        verdict = explain(session, _document_id(session, document, tenant, dataset), bounds())
     if as_json:
         click.echo(as_one_line(asdict(verdict)))
         return
@@ -65,7 +65,8 @@ def _lines(verdict: Verdict) -> list[str]:
     return [*lines, f"then: {verdict.way_out}"]
 
 
-def _bounds() -> Bounds:
+def bounds() -> Bounds:
+    """What a verdict depends on, by the settings of the current application."""
     settings: Settings = current_app.extensions["settings"]
     delivery, presence = settings.delivery, settings.presence
     return Bounds(

@@ -1,5 +1,7 @@
 """The delivery machinery's place in a Celery worker."""
 
+import logging
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +12,7 @@ from celery.worker.request import Request as CeleryRequest
 from flask import Flask
 from sqlalchemy import Engine
 
-from shared.contract import QUEUES, SWEEP
+from shared.contract import QUEUE_MONITOR, QUEUES, SWEEP, TaskContract
 from shared.models import db
 from shared.queueing.publishing import Bounds
 from shared.queueing.task import FlaskTask
@@ -23,11 +25,14 @@ from worker.delivery.heartbeat import Heartbeat
 from worker.delivery.measuring import Measurement, serve_metrics
 from worker.delivery.nodes import Patience
 from worker.delivery.presence import Identity, Presence
+from worker.delivery.queue_state import unserved_now
 from worker.delivery.relay import Relay
 from worker.delivery.relay_thread import RelayThread
 from worker.delivery.restarting import give_up
 from worker.delivery.switches import Switches
 from worker.delivery.watchdog import Watchdog
+
+logger = logging.getLogger(__name__)
 
 #: How often the watchdog looks: what it ends is late by no more than that.
 _WATCH_SECONDS = 0.5
@@ -145,10 +150,16 @@ def _relay_thread(
     relay = Relay(engine, celery, QUEUES, bounds, celery.connection_for_write)
     chores: list[tuple[float, Callable[[], None]]] = [
         (settings.presence.presence_seconds, presence.report),
-        (_SPARE_SWEEPS * delivery.sweep_seconds, _sweep(celery)),
+        (math.inf, _name_unserved(engine, settings)),
+        (_SPARE_SWEEPS * delivery.sweep_seconds, _by_itself(celery, SWEEP)),
     ]
+    if settings.schedule.enable_queue_monitor_task:
+        # A queue that nobody serves may be the very one the monitor's messages wait in.
+        seconds = _SPARE_SWEEPS * settings.schedule.queue_monitor_seconds
+        chores.append((seconds, _by_itself(celery, QUEUE_MONITOR)))
     if delivery.metrics_port:
-        measurement = Measurement(engine, relay.broker_connection, QUEUES, bounds)
+        silent_seconds = Patience.of(settings).silent_seconds
+        measurement = Measurement(engine, relay.broker_connection, QUEUES, bounds, silent_seconds)
         chores.append((_MEASURE_SECONDS, measurement))
     return RelayThread(relay, engine, delivery.outbox_poll_seconds, tuple(chores))
 
@@ -160,13 +171,29 @@ def _presence(worker: Any, engine: Engine, settings: Settings) -> Presence:
     return Presence(engine, worker.app.connection_for_write, identity, Patience.of(settings))
 
 
-def _sweep(celery: Celery) -> Callable[[], None]:
+def _name_unserved(engine: Engine, settings: Settings) -> Callable[[], None]:
+    """Once, after this worker's first report: later ones are the monitor's."""
+
+    def name() -> None:
+        patience = Patience.of(settings)
+        missing = unserved_now(engine, patience.silent_seconds)
+        if missing:
+            logger.warning(
+                "no worker serves so far: %s",
+                ", ".join(missing),
+                extra={"action": "queues.unserved", "queues": missing},
+            )
+
+    return name
+
+
+def _by_itself(celery: Celery, task: TaskContract) -> Callable[[], None]:
     """What the beat has done: at once, and should there be no beat."""
 
-    def sweep() -> None:
-        celery.tasks[SWEEP.name]()
+    def run() -> None:
+        celery.tasks[task.name]()
 
-    return sweep
+    return run
 
 
 @celeryd_init.connect

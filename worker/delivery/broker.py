@@ -1,7 +1,9 @@
 """What the relay and the sweeper ask the Redis broker beside publishing."""
 
+import base64
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, cast
 
 from kombu import Connection
@@ -10,6 +12,24 @@ from redis import Redis
 #: Set once; missing, the broker has lost everything it was given.
 EPOCH_KEY = "rag-worker:broker:epoch"
 _PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A message in the broker that no worker has taken.
+
+    Attributes:
+        has_row: whether it came from the outbox.
+    """
+
+    id: str
+    task: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    has_row: bool
+    tenant_id: str | None
+    _key: str
+    _raw: bytes
 
 
 def backlog(connection: Connection, queue: str) -> int:
@@ -34,6 +54,36 @@ def missing(connection: Connection, queues: Iterable[str], wanted: set[str]) -> 
             if not left:
                 return left
     return left
+
+
+def waiting(connection: Connection, queue: str) -> Iterator[Waiting]:
+    """The messages that wait in a queue, as they are now; those of unknown form are left out."""
+    for key in _keys(connection, queue):
+        for raw in cast("list[bytes]", _client(connection).lrange(key, 0, -1)):
+            message = json.loads(raw)
+            headers = message.get("headers", {})
+            body = message.get("body", "")
+            if message.get("properties", {}).get("body_encoding") == "base64":
+                body = base64.b64decode(body)
+            try:
+                args, kwargs, *_ = json.loads(body)
+            except (ValueError, TypeError):
+                continue
+            yield Waiting(
+                id=str(headers.get("id")),
+                task=str(headers.get("task")),
+                args=args,
+                kwargs=kwargs,
+                has_row=bool(headers.get("outbox")),
+                tenant_id=headers.get("tenant_id"),
+                _key=key,
+                _raw=raw,
+            )
+
+
+def take_out(connection: Connection, message: Waiting) -> bool:
+    """Remove a message from its queue; ``False``: a worker has taken it."""
+    return bool(_client(connection).lrem(message._key, 1, cast("str", message._raw)))  # noqa: SLF001
 
 
 def remembers(connection: Connection) -> bool:

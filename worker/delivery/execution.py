@@ -17,6 +17,7 @@ from typing import Any
 from celery.exceptions import Ignore, Reject, Retry
 from sqlalchemy import Engine
 
+from shared.contract import SCHEDULED
 from shared.errors import (
     LeaseLost,
     RagWorkerError,
@@ -162,9 +163,12 @@ class Execution:
             delivered.id,
             delivered.args,
             delivered.kwargs,
+            delivered.queue,
         )
         if rule is None:
             return
+        if delivered.task.name in SCHEDULED and not delivered.has_row:
+            raise Ignore  # the schedule sends the next one: they must not pile up
         logger.info("%s: %s", delivered, rule, extra={"action": "task.switched"})
         if rule.action is Action.HOLD:
             self._hold(delivered)

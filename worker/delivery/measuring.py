@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from kombu import Connection as BrokerConnection
 from prometheus_client import start_http_server
@@ -49,6 +50,17 @@ _MEASURE = text("""
 """)
 _DEAD_LETTERS = text("SELECT count(*) FROM dead_letters")
 _BREAKERS = text("SELECT count(*) FROM trace_breakers WHERE open_until IS NOT NULL")
+_CONSUMERS = text("""
+    SELECT count(*) FROM worker_nodes
+    WHERE CAST(:queue AS text) = ANY(queues)
+      AND seen_at > statement_timestamp() - make_interval(secs => :silent_seconds)
+""")
+# Runs are in pool children and in other workers: their own counters nobody would see.
+_SCHEDULE = text("""
+    SELECT name, total, error IS NOT NULL AS has_failed,
+           CAST(extract(epoch FROM statement_timestamp() - ended_at) AS float8) AS ago_seconds
+    FROM scheduled_runs
+""")
 
 
 class Measurement:
@@ -59,6 +71,7 @@ class Measurement:
         connect: gives a connection to the broker.
         queues: those to measure.
         bounds: what the broker may hold.
+        silent_seconds: a worker that has not reported for so long counts no more.
     """
 
     def __init__(
@@ -67,7 +80,9 @@ class Measurement:
         connect: Callable[[], BrokerConnection],
         queues: Sequence[str],
         bounds: Bounds,
+        silent_seconds: float = 30.0,
     ) -> None:
+        self._silent_seconds = silent_seconds
         self._engine = engine
         self._connect = connect
         self._queues = tuple(queues)
@@ -88,6 +103,10 @@ class Measurement:
             database.execution_options(isolation_level="AUTOCOMMIT")
             for queue in self._queues:
                 _measure_queue(database, queue, self._bounds)
+                values = {"queue": queue, "silent_seconds": self._silent_seconds}
+                consumers = database.scalar(_CONSUMERS, values) or 0
+                metrics.QUEUE_CONSUMERS.labels(queue).set(consumers)
+            _measure_schedule(database)
             metrics.DEAD_LETTERS.set(database.scalar(_DEAD_LETTERS) or 0)
             metrics.TRACE_BREAKERS_OPEN.set(database.scalar(_BREAKERS) or 0)
         for queue in self._queues:
@@ -96,17 +115,30 @@ class Measurement:
         self._rest_until = ended + _REST * (ended - began)
 
 
+def measured(database: Connection, queue: str, tenant_cap: int = 1) -> Any:
+    """What of a queue is in the outbox: a row of ``_MEASURE``."""
+    values = {"queue": queue, "most": MOST_COUNTED, "tenant_cap": tenant_cap}
+    return database.execute(_MEASURE, values).one()
+
+
 def _measure_queue(database: Connection, queue: str, bounds: Bounds) -> None:
-    values = {"queue": queue, "most": MOST_COUNTED, "tenant_cap": bounds.tenant_cap}
-    row = database.execute(_MEASURE, values).one()
-    measured = {
+    row = measured(database, queue, bounds.tenant_cap)
+    values = {
         metrics.OUTBOX_UNPUBLISHED: row.unpublished,
         metrics.OUTBOX_OLDEST_SECONDS: row.oldest_seconds,
         metrics.OUTBOX_IN_FLIGHT: row.in_flight,
         metrics.OUTBOX_TENANTS_AT_CAP: row.tenants_at_cap,
     }
-    for gauge, value in measured.items():
+    for gauge, value in values.items():
         gauge.labels(queue).set(value)
+
+
+def _measure_schedule(database: Connection) -> None:
+    for row in database.execute(_SCHEDULE):
+        metrics.SCHEDULE_DONE.labels(row.name).set(row.total)
+        metrics.SCHEDULE_FAILED.labels(row.name).set(row.has_failed)
+        if row.ago_seconds is not None:
+            metrics.SCHEDULE_AGO_SECONDS.labels(row.name).set(row.ago_seconds)
 
 
 def serve_metrics(host: str, port: int) -> None:

@@ -26,3 +26,14 @@ TRACE_BREAKERS_OPEN = Gauge(
 )
 DEAD_LETTERS = Gauge("rag_worker_dead_letters", "Dead letters.")
 CHILDREN_DIED = Counter("rag_worker_children_died", "Pool children that died at work.")
+QUEUE_CONSUMERS = Gauge(
+    "rag_worker_queue_consumers", "Workers that report and serve it.", ["queue"]
+)
+#: From the table, so that every worker shows them whoever ran the entry.
+SCHEDULE_DONE = Gauge(
+    "rag_worker_schedule_done", "What all runs of an entry did, since it is known.", ["entry"]
+)
+SCHEDULE_FAILED = Gauge("rag_worker_schedule_failed", "Whether its last run failed.", ["entry"])
+SCHEDULE_AGO_SECONDS = Gauge(
+    "rag_worker_schedule_ago_seconds", "Since the end of its last run.", ["entry"]
+)

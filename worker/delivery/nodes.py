@@ -64,6 +64,11 @@ class Patience:
     wedged_seconds: float
     task_seconds: float
 
+    @property
+    def silent_seconds(self) -> float:
+        """After this without a report a worker is silent."""
+        return _MISSED_REPORTS * self.report_seconds
+
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """As the settings say."""
@@ -108,7 +113,7 @@ class Node:
 
     def is_silent(self, patience: Patience) -> bool:
         """Whether it missed its reports."""
-        return self.silent_seconds > _MISSED_REPORTS * patience.report_seconds
+        return self.silent_seconds > patience.silent_seconds
 
     def is_wedged(self, backlog: Mapping[str, int], patience: Patience) -> bool:
         """Whether it takes nothing although it should; of a process that runs."""
@@ -126,9 +131,7 @@ class Node:
             return State.LOST
         if is_silent and self.host != host:
             # Its process cannot be looked at from here.
-            is_over = self.silent_seconds > max(
-                patience.wedged_seconds, _MISSED_REPORTS * patience.report_seconds
-            )
+            is_over = self.silent_seconds > max(patience.wedged_seconds, patience.silent_seconds)
             return State.LOST if is_over else State.SILENT
         if self.is_wedged(backlog, patience):
             return State.WEDGED

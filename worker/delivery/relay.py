@@ -97,6 +97,7 @@ _TAKE = text("""
               AND NOT EXISTS (
                   SELECT 1 FROM task_switches AS held
                   WHERE held.action = 'hold'
+                    AND (held.queue IS NULL OR held.queue = :queue)
                     AND (held.task IS NULL OR message.task = held.task
                          OR right(message.task, length(held.task) + 1) = '.' || held.task)
                     AND (held.tenant_id IS NULL OR held.tenant_id = message.tenant_id)
@@ -110,6 +111,7 @@ _TAKE = text("""
         WHERE NOT EXISTS (
             SELECT 1 FROM task_switches AS held
             WHERE held.action = 'hold' AND held.task IS NULL AND held.subject_id IS NULL
+              AND (held.queue IS NULL OR held.queue = :queue)
               AND (held.tenant_id IS NULL OR held.tenant_id = lanes.tenant_id)
         )
     ),

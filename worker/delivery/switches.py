@@ -44,20 +44,31 @@ class Rule:
     tenant_id: UUID | None
     subject_id: UUID | None
     reason: str
+    queue: str | None = None
 
     def __str__(self) -> str:
-        parts = {"task": self.task, "tenant": self.tenant_id, "id": self.subject_id}
+        parts = {
+            "task": self.task,
+            "queue": self.queue,
+            "tenant": self.tenant_id,
+            "id": self.subject_id,
+        }
         what = ", ".join(f"{name} {value}" for name, value in parts.items() if value is not None)
         return f"{self.action} {what or 'everything'}" + (
             f" ({self.reason})" if self.reason else ""
         )
 
     def matches(
-        self, task: str, tenant_of: Callable[[], str | None], ids: "frozenset[str]"
+        self,
+        task: str,
+        tenant_of: Callable[[], str | None],
+        ids: "frozenset[str]",
+        queue: str | None = None,
     ) -> bool:
-        """Whether a message with this task, tenant and ids falls under the rule."""
+        """Whether a message with this task, tenant, ids and queue falls under the rule."""
         return (
-            (self.task is None or task == self.task or task.endswith("." + self.task))
+            (self.queue is None or self.queue == queue)
+            and (self.task is None or task == self.task or task.endswith("." + self.task))
             and (self.subject_id is None or str(self.subject_id) in ids)
             and (self.tenant_id is None or str(self.tenant_id) == tenant_of())
         )
@@ -84,6 +95,7 @@ class Switches:
         message_id: UUID,
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
+        queue: str | None = None,
     ) -> Rule | None:
         """The rule a message falls under; a hold wins over a skip.
 
@@ -93,12 +105,13 @@ class Switches:
             message_id: its id.
             args: its arguments, ids among them.
             kwargs: the same by name.
+            queue: the one it is in.
         """
         rules = self._known()
         if not rules:
             return None
         ids = ids_of(message_id, args, kwargs)
-        found = [rule for rule in rules if rule.matches(task, tenant_of, ids)]
+        found = [rule for rule in rules if rule.matches(task, tenant_of, ids, queue)]
         return min(found, key=lambda rule: rule.action, default=None)
 
     def _known(self) -> tuple[Rule, ...]:
@@ -140,7 +153,15 @@ def rules(session: Session) -> list[Rule]:
     """Every rule, oldest first."""
     rows = session.scalars(select(TaskSwitch).order_by(TaskSwitch.created_at))
     return [
-        Rule(row.id, Action(row.action), row.task, row.tenant_id, row.subject_id, row.reason)
+        Rule(
+            row.id,
+            Action(row.action),
+            row.task,
+            row.tenant_id,
+            row.subject_id,
+            row.reason,
+            row.queue,
+        )
         for row in rows
     ]
 
@@ -152,6 +173,7 @@ def switch(
     task: str | None = None,
     tenant_id: UUID | None = None,
     subject_id: UUID | None = None,
+    queue: str | None = None,
     reason: str = "",
 ) -> UUID:
     """Hold or skip what matches, from the caller's commit on.
@@ -159,13 +181,14 @@ def switch(
     Raises:
         InvalidRequest: nothing is named: a rule for everything is asked for by ``task="*"``.
     """
-    if task is None and tenant_id is None and subject_id is None:
-        raise InvalidRequest("name a task, a tenant or an id; task '*' means all tasks")
+    if task is None and tenant_id is None and subject_id is None and queue is None:
+        raise InvalidRequest("name a task, a queue, a tenant or an id; task '*' means all tasks")
     values = {
         "action": action.value,
         "task": None if task == "*" else task,
         "tenant_id": tenant_id,
         "subject_id": subject_id,
+        "queue": queue,
         "reason": reason,
     }
     made: UUID = session.execute(

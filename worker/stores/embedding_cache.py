@@ -1,6 +1,6 @@
 """Vectors by content hash in PostgreSQL; a statement a batch, never one a text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,8 +81,12 @@ class EmbeddingCache:
         with self._sessions.begin() as session:
             session.execute(_STORE, values)
 
-    def purge(self, unused_days: int) -> int:
+    def purge(self, unused_days: int, after_batch: Callable[[], None] | None = None) -> int:
         """Delete what nobody used for so many days, in short transactions.
+
+        Args:
+            unused_days: how many.
+            after_batch: called after each transaction.
 
         Returns:
             The number of vectors deleted.
@@ -93,5 +97,7 @@ class EmbeddingCache:
                 done = session.execute(_PURGE, {"days": unused_days, "rows": _PURGE_ROWS})
                 count: int = done.rowcount  # type: ignore[attr-defined]
             purged += count
+            if after_batch is not None:
+                after_batch()
             if count < _PURGE_ROWS:
                 return purged

@@ -27,9 +27,9 @@ def clean_traces_task() -> None:
 @shared_task(name=SWEEP.name)
 def sweep_task() -> None:
     """Send out again what got stuck: messages of dead workers, documents without a message."""
-    from worker.wiring import sweep
+    from worker.wiring.maintenance import maintain
 
-    sweep()
+    maintain(SWEEP)
 
 
 @shared_task(name=PROBE.name)

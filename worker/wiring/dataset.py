@@ -1,9 +1,11 @@
 """What the dataset queue's services need."""
 
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 
 from flask import current_app
+from sqlalchemy import Engine
 
+from shared.models import db
 from shared.queueing import outbox
 from shared.settings import Settings
 from shared.settings.indexing import IndexingSettings
@@ -18,6 +20,7 @@ from worker.services.dataset.needs import IndexingNeeds
 from worker.services.dataset.removal import RemovalNeeds
 from worker.services.dataset.retrieval import RetrievalNeeds
 from worker.services.dataset.syncing import SyncNeeds
+from worker.stores.dataset_use import DatasetUse
 from worker.stores.document_guard import DocumentGuard
 from worker.stores.files import StoredFiles
 from worker.stores.progress import ProgressStream
@@ -86,7 +89,12 @@ def index_needs() -> IndexNeeds:
 
 def retrieval_needs() -> RetrievalNeeds:
     """A search's needs in the current application."""
-    return RetrievalNeeds(sessions=sessions(), embedders=embedder, vectors=vector_store())
+    return RetrievalNeeds(
+        sessions=sessions(),
+        embedders=embedder,
+        vectors=vector_store(),
+        note_use=_dataset_use(db.engine).note,
+    )
 
 
 def removal_needs() -> RemovalNeeds:
@@ -106,6 +114,11 @@ def remove_unused_files() -> None:
     """Take files that no document has any more out of the storage."""
     needs = removal_needs()
     remove_due_files(needs.sessions, needs.files, needs.file_grace_seconds)
+
+
+@lru_cache(maxsize=8)
+def _dataset_use(engine: Engine) -> DatasetUse:
+    return DatasetUse(engine)
 
 
 @cache

@@ -28,8 +28,31 @@ from worker.wiring.trace_export import export_needs
 from worker.wiring.vectors import vector_store
 
 
-def sweep() -> None:
+def sweep() -> int:
+    """Send out again what got stuck, in every queue, and collect what vectors are left over.
+
+    Returns:
+        How many things were sent out again.
+
+    Raises:
+        ServiceUnavailable: the broker, or the vector store, does not answer.
+    """
+    swept = sweep_queues()
+    # Last: a vector store that is away keeps no message back.
+    collect_vectors()
+    return swept
+
+
+def collect_vectors() -> int:
+    """Delete from an external vector store what no row stands for any more."""
+    return vector_store().collect()
+
+
+def sweep_queues() -> int:
     """Send out again what got stuck, in every queue.
+
+    Returns:
+        How many things were sent out again.
 
     Raises:
         ServiceUnavailable: the broker does not answer.
@@ -37,13 +60,13 @@ def sweep() -> None:
     settings: Settings = current_app.extensions["settings"]
     celery = current_app.extensions["celery"]
     seconds = settings.delivery.outbox_redelivery_seconds
-    sweep_documents(sessions(), partial(announce_waiting, celery=celery), seconds)
-    sweep_builds(index_needs(), seconds)
-    sweep_mail(mail_needs(), seconds)
-    sweep_answers(answer_needs(), seconds)
-    sweep_traces(export_needs(), seconds)
-    sweep_removals(sessions(), partial(outbox.write, celery=celery))
-    sweep_segments(
+    swept = sweep_documents(sessions(), partial(announce_waiting, celery=celery), seconds)
+    swept += sweep_builds(index_needs(), seconds)
+    swept += sweep_mail(mail_needs(), seconds)
+    swept += sweep_answers(answer_needs(), seconds)
+    swept += sweep_traces(export_needs(), seconds)
+    swept += sweep_removals(sessions(), partial(outbox.write, celery=celery))
+    swept += sweep_segments(
         sessions(),
         partial(announce_edits, celery=celery),
         partial(announce_imports, celery=celery),
@@ -51,8 +74,7 @@ def sweep() -> None:
     )
     try:
         with celery.connection_for_write() as connection:
-            sweep_messages(db.engine, connection, QUEUES, seconds)
+            messages = sweep_messages(db.engine, connection, QUEUES, seconds)
     except BROKER_ERRORS as error:
         raise ServiceUnavailable(f"the broker does not answer: {error}") from error
-    # Last: a vector store that is away keeps no message back.
-    vector_store().collect()
+    return swept + messages.expired + messages.lost

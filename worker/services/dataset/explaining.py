@@ -219,6 +219,8 @@ def _in_line(row: Any, say: Say, bounds: Bounds, facts: QueueFacts) -> Verdict:
 def _rule(session: Session, row: Any) -> Rule | None:
     ids = ids_of(row.message_id, row.args, row.kwargs)
     found = [
-        rule for rule in rules(session) if rule.matches(row.task, lambda: str(row.tenant_id), ids)
+        rule
+        for rule in rules(session)
+        if rule.matches(row.task, lambda: str(row.tenant_id), ids, row.queue)
     ]
     return min(found, key=lambda rule: rule.action, default=None)

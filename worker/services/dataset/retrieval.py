@@ -1,15 +1,16 @@
 """Search: a question finds passages of the documents' active versions."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from shared.errors import InvalidRequest, NotFound
@@ -50,6 +51,8 @@ class RetrievalNeeds:
     sessions: sessionmaker[Session]
     embedders: Embedders
     vectors: VectorStore
+    #: Notes that a dataset is searched; called once an hour of use, and must not wait.
+    note_use: Callable[[UUID], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,8 @@ class _Model:
     generation: int
     #: As it is stored; see ``RetrievalModel``.
     retrieval: Mapping[str, Any]
+    #: Whether its last search that was noted is more than an hour ago.
+    is_use_due: bool = field(compare=False)
 
 
 def search(
@@ -109,6 +114,8 @@ def search(
         options = given.over(
             read_retrieval_model(model.retrieval), has_vectors=model.technique != ECONOMY
         )
+        if model.is_use_due and needs.note_use is not None:
+            needs.note_use(dataset_id)
         # Before any snapshot: no transaction waits for a provider or a store.
         vector = _embedded(question, model, needs, options)
         query = None
@@ -199,6 +206,7 @@ def _model(session: Session, dataset_id: UUID) -> _Model:
         Dataset.doc_form,
         Dataset.index_generation,
         Dataset.retrieval_model,
+        Dataset.last_searched_at < func.now() - timedelta(hours=1),
     ).where(Dataset.id == dataset_id)
     row = session.execute(query).one_or_none()
     if row is None:

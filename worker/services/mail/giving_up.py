@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from shared.submitting.files import storable
 from shared.submitting.mail import announce
 from shared.submitting.mail_kinds import BY_NAME
+from worker.delivery import runs
 from worker.delivery.lease import owner
 from worker.services.mail.needs import MailNeeds
 
@@ -92,6 +93,7 @@ def purge_mail(sessions: sessionmaker[Session], older_than_days: int) -> int:
     """Delete ended deliveries accepted longer ago than that; returns how many there were."""
     purged = 0
     while True:
+        runs.checkpoint()
         with sessions.begin() as session:
             done: Any = session.execute(_PURGE, {"days": older_than_days, "batch": _BATCH})
         gone = int(done.rowcount)
