@@ -138,7 +138,7 @@ def _purged(queue: str, reason: str) -> Purged:
         return Purge(db.engine, celery, connection, queue, reason).run()
 
 
-def _rules(queue: str) -> Select[tuple[UUID]]:
+def _rules(queue: str) -> Select[UUID]:
     return select(TaskSwitch.id).where(
         TaskSwitch.action == Action.HOLD.value,
         TaskSwitch.queue == queue,

@@ -34,7 +34,7 @@ def workers(context: click.Context, *, as_json: bool) -> None:
     with Session(db.engine) as session:
         since = {row.name: row for row in session.scalars(select(WorkerNode))}
     patience = Patience.of(settings)
-    found = [
+    found: list[dict[str, object]] = [
         {
             "name": node.name,
             "state": str(node.state(backlog, patience, platform.node())),
