@@ -162,6 +162,8 @@ _MAINTENANCE = {
         "mail_clean_document_notify_task",
         "dead_letter_alert_task",
         "queue_monitor_task",
+        "clean_orphaned_files_task",
+        "reconcile_vectors_task",
     )
 }
 CLEAN_RESULTS = _MAINTENANCE["clean_results_task"]
@@ -172,6 +174,8 @@ CLEAN_UNUSED_DATASETS = _MAINTENANCE["clean_unused_datasets_task"]
 MAIL_CLEAN_DOCUMENT_NOTIFY = _MAINTENANCE["mail_clean_document_notify_task"]
 DEAD_LETTER_ALERT = _MAINTENANCE["dead_letter_alert_task"]
 QUEUE_MONITOR = _MAINTENANCE["queue_monitor_task"]
+CLEAN_ORPHANED_FILES = _MAINTENANCE["clean_orphaned_files_task"]
+RECONCILE_VECTORS = _MAINTENANCE["reconcile_vectors_task"]
 
 #: Sent by the schedule, without a row: a run that is missed is not owed.
 SCHEDULED = frozenset({SWEEP.name, PROBE.name, *(task.name for task in _MAINTENANCE.values())})

@@ -17,6 +17,7 @@ from redis.exceptions import LockError, RedisError
 from shared.contract import (
     CLEAN_EMBEDDING_CACHE,
     CLEAN_MAIL,
+    CLEAN_ORPHANED_FILES,
     CLEAN_OUTBOX,
     CLEAN_RESULTS,
     CLEAN_TRACES,
@@ -26,6 +27,7 @@ from shared.contract import (
     PROBE,
     QUEUE_MONITOR,
     QUEUES,
+    RECONCILE_VECTORS,
     SWEEP,
     TaskContract,
 )
@@ -106,6 +108,11 @@ ENTRIES: tuple[Entry, ...] = (
         _daily(3),
         "enable_clean_unused_datasets_task",
     ),
+    # What a producer stored and never submitted; what a restored backup left.
+    Entry(
+        "clean_orphaned_files", CLEAN_ORPHANED_FILES, _daily(4), "enable_clean_orphaned_files_task"
+    ),
+    Entry("reconcile_vectors", RECONCILE_VECTORS, _daily(5), "enable_reconcile_vectors_task"),
     # Monday, when people read it.
     Entry(
         "mail_clean_document_notify",

@@ -44,6 +44,12 @@ class ScheduleSettings(SettingsGroup):
     enable_queue_monitor_task: bool = Field(
         default=True, description="Look at backlogs and consumers; see QUEUE_MONITOR_SECONDS."
     )
+    enable_clean_orphaned_files_task: bool = Field(
+        default=True, description="Look for stored files that no row names, daily."
+    )
+    enable_reconcile_vectors_task: bool = Field(
+        default=True, description="Compare segments with their vectors, both ways, daily."
+    )
     unused_datasets_days: int = Field(
         30, ge=1, description="A dataset neither searched nor changed for so long is unused."
     )
@@ -68,6 +74,20 @@ class ScheduleSettings(SettingsGroup):
     )
     alert_mail_seconds: float = Field(
         3600, ge=60, description="The same alert is mailed at most once in this time."
+    )
+
+    storage_orphan_days: int = Field(
+        7, ge=1, description="Stored files no row names are orphans after this."
+    )
+    storage_orphans_delete: bool = Field(
+        default=False, description="Delete them; only if no other database uses the storage."
+    )
+    vector_orphans_delete: bool = Field(
+        default=False,
+        description="Delete an external store's vectors without rows; if nobody shares it.",
+    )
+    vectors_rebuild: bool = Field(
+        default=True, description="Datasets whose segments lack vectors get a new index."
     )
 
     @field_validator("dead_letter_alert_emails", "queue_monitor_alert_emails")

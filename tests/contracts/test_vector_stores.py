@@ -373,3 +373,40 @@ def test_an_index_made_anew_after_a_change_counts_once(shelf: Shelf) -> None:
     shelf.change("UPDATE documents SET lease_expires_at = NULL")
     shelf.store.collect()
     assert shelf.stored() == 2
+
+
+def test_what_has_no_vector_is_named(shelf: Shelf) -> None:
+    document_id, never = shelf.document(), uuid4()
+    ids = shelf.put(document_id, EAST, NORTH)
+
+    with shelf.sessions() as session:
+        assert shelf.store.missing(session, document_id, 1, 0, [*ids, never]) == {never}
+    with shelf.sessions() as session:
+        assert shelf.store.missing(session, document_id, 1, 1, ids) == set(ids), "another index"
+
+
+def test_what_no_row_stands_for_is_found_counted_and_deleted(shelf: Shelf) -> None:
+    kept, lost = shelf.document(), shelf.document()
+    shelf.put(kept, EAST)
+    shelf.put(lost, NORTH, UP)
+
+    def orphans(*, deletes: bool) -> int:
+        number, after = 0, None
+        while True:
+            with shelf.sessions.begin() as session:
+                found = shelf.store.orphans(session, after, deletes=deletes)
+            number, after = number + found.number, found.next_after
+            if after is None:
+                return number
+
+    assert orphans(deletes=True) == 0
+    # As a restored backup leaves it: the vectors are there, and nothing that knows of them.
+    shelf.change("DELETE FROM vector_writes WHERE document_id = :id", id=lost)
+    shelf.change(
+        "UPDATE segment_vectors SET document_id = gen_random_uuid() WHERE document_id = :id",
+        id=lost,
+    )
+
+    assert (orphans(deletes=False), shelf.stored()) == (2, 3)
+    assert (orphans(deletes=True), shelf.stored()) == (2, 1)
+    assert orphans(deletes=True) == 0

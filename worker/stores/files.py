@@ -7,6 +7,7 @@ after, loses nothing.
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from typing import BinaryIO
 from uuid import uuid4
 
@@ -85,6 +86,56 @@ class StoredFiles:
         """
         with _storage_errors(key), suppress(FileNotFoundError):
             self._filesystem.rm_file(_aside(key))
+
+    def folders(self, folder: str) -> list[str]:
+        """The folders directly in a folder, in order; none when there is no such folder.
+
+        Raises:
+            ServiceUnavailable: (transient) the storage does not answer.
+        """
+        return self._listed(folder, "directory")
+
+    def files(self, folder: str) -> list[str]:
+        """The keys of the files directly in a folder, in order.
+
+        Raises:
+            ServiceUnavailable: (transient) the storage does not answer.
+        """
+        return self._listed(folder, "file")
+
+    def age_seconds(self, key: str) -> float | None:
+        """Since a file was written, by the storage's clock; ``None`` when nobody knows.
+
+        Raises:
+            ServiceUnavailable: (transient) the storage does not answer.
+        """
+        try:
+            written: datetime = self._filesystem.modified(key)
+        except (FileNotFoundError, NotImplementedError):
+            return None
+        except OSError as error:
+            raise ServiceUnavailable(f"the storage does not answer: {error}") from error
+        aware = written if written.tzinfo is not None else written.replace(tzinfo=UTC)
+        return (datetime.now(UTC) - aware).total_seconds()
+
+    def delete(self, key: str) -> None:
+        """Delete a file for good; done twice it does nothing the second time.
+
+        Raises:
+            ServiceUnavailable: (transient) the storage does not answer.
+        """
+        with _storage_errors(key), suppress(FileNotFoundError):
+            self._filesystem.rm_file(key)
+
+    def _listed(self, folder: str, kind: str) -> list[str]:
+        try:
+            # Fresh: what some storages remember of a folder is as old as this process.
+            found = self._filesystem.ls(folder, detail=True, refresh=True)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise ServiceUnavailable(f"the storage does not list {folder}: {error}") from error
+        return sorted(one["name"] for one in found if one["type"] == kind)
 
     def _opened(self, key: str) -> BinaryIO:
         file: BinaryIO = self._filesystem.open(key, "rb")

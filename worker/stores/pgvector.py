@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from worker.stores.pgvector_orphans import pgvector_orphans
 from worker.stores.vectors import (
     Asked,
     Found,
     Match,
+    Orphans,
     VectorBatch,
     VectorPlace,
     VectorQuery,
@@ -71,6 +73,13 @@ _CARRY = text("""
 _COUNT = text("""
     SELECT count(*) FROM segment_vectors
     WHERE document_id = :document_id AND version = :version AND generation = :generation
+""")
+
+_MISSING = text("""
+    SELECT wanted.id FROM unnest(CAST(:ids AS text[])) AS wanted(id)
+    WHERE NOT EXISTS (
+        SELECT 1 FROM segment_vectors WHERE segment_vectors.id = CAST(wanted.id AS uuid)
+    )
 """)
 
 # The inner product of unit vectors is the cosine; <#> is its negative. Selected as it is sorted
@@ -161,6 +170,22 @@ class PgVectorStore:
         """How many vectors an active version of a document has in an index."""
         values = {"document_id": document_id, "version": version, "generation": generation}
         return int(session.execute(_COUNT, values).scalar_one())
+
+    def missing(
+        self,
+        session: Session,
+        document_id: UUID,  # noqa: ARG002 - the ids say it all here
+        version: int,  # noqa: ARG002
+        generation: int,
+        ids: Sequence[UUID],
+    ) -> set[UUID]:
+        """Those of these segments that have no vector."""
+        by_vector = {str(vector_id(generation, one)): one for one in ids}
+        return {by_vector[one] for one in session.scalars(_MISSING, {"ids": list(by_vector)})}
+
+    def orphans(self, session: Session, after: str | None, *, deletes: bool) -> Orphans:
+        """Find vectors that no row stands for, those of a few documents at a time."""
+        return pgvector_orphans(session, after, deletes=deletes)
 
     def ask(self, query: VectorQuery, again: Asked | None = None) -> Asked:  # noqa: ARG002
         """Nothing: ``search`` asks, in its transaction."""

@@ -19,11 +19,14 @@ from sqlalchemy.orm import Session, sessionmaker
 from shared.errors import SubjectGone
 from worker.stores import vector_points, vector_writes
 from worker.stores.qdrant_collections import Collections
+from worker.stores.qdrant_filters import filter_of, index_name, where
+from worker.stores.qdrant_orphans import page_of_writes, present
 from worker.stores.vectors import (
     Asked,
     Found,
     Hit,
     Match,
+    Orphans,
     VectorBatch,
     VectorPlace,
     VectorQuery,
@@ -34,7 +37,6 @@ _POINTS = 256
 #: Asked for beyond what is wanted: what does not count any more takes places among the best.
 _SPARE = 16
 _MOST_HITS = 10_000
-_MOST_DOCUMENTS = 1_000
 #: Writes deleted by one request.
 _SWEEP = 100
 #: Points deleted by one request, of writes that stay.
@@ -79,7 +81,7 @@ class QdrantVectorStore:
         except IntegrityError as error:
             raise SubjectGone(f"document {batch.place.document_id} was deleted") from error
         self._collections.make(dimension)
-        payload = {"index": _index(batch.place.dataset_id, batch.place.generation)}
+        payload = {"index": index_name(batch.place.dataset_id, batch.place.generation)}
         payload |= {"document_id": str(batch.place.document_id), "write_id": str(write)}
         for start in range(0, len(batch.ids), _POINTS):
             ids = batch.ids[start : start + _POINTS]
@@ -160,12 +162,43 @@ class QdrantVectorStore:
             self._collections.call(
                 self._client.count,
                 dimension,
-                count_filter=_where(write_id=[str(write)]),
+                count_filter=where(write_id=[str(write)]),
                 exact=True,
             ).count
             for write, dimension in writes
             if self._collections.exists(dimension)
         )
+
+    def missing(
+        self,
+        session: Session,
+        document_id: UUID,
+        version: int,
+        generation: int,
+        ids: Sequence[UUID],
+    ) -> set[UUID]:
+        """Those of these segments that have no vector; ends the session's transaction."""
+        located = vector_points.locate(session, document_id, version, generation, ids)
+        session.commit()
+        found = set[UUID]()
+        for dimension in {one.dimension for one in located}:
+            by_point = {
+                str(_point(one.write_id, one.vector_id)): one.vector_id
+                for one in located
+                if one.dimension == dimension
+            }
+            there = present(self._collections, self._client, dimension, list(by_point))
+            found |= {by_point[one] for one in there}
+        return set(ids) - found
+
+    def orphans(self, session: Session, after: str | None, *, deletes: bool) -> Orphans:
+        """Find points of writes that the ledger does not know, a page of a collection at a time."""
+        page = page_of_writes(self._collections, self._client, after)
+        gone = vector_writes.unknown(session, set(page.writes))
+        if gone and deletes:
+            chosen = where(write_id=[str(one) for one in gone])
+            self._delete(page.dimension, models.FilterSelector(filter=chosen))
+        return Orphans(sum(one in gone for one in page.writes), page.next_after)
 
     def ask(self, query: VectorQuery, again: Asked | None = None) -> Asked:
         """The nearest points of an index, whether they still count or not."""
@@ -179,7 +212,7 @@ class QdrantVectorStore:
             self._client.query_points,
             dimension,
             query=query.vector.tolist(),
-            query_filter=_filter(query),
+            query_filter=filter_of(query),
             limit=min(wanted, _MOST_HITS),
             with_payload=["segment_id", "write_id"],
         )
@@ -218,7 +251,7 @@ class QdrantVectorStore:
             with self._sessions() as session:
                 unused = vector_writes.unused(session, _SWEEP_AGAIN_SECONDS, _SWEEP)
             for dimension, writes in _by_dimension((row[1], str(row[0])) for row in unused):
-                self._delete(dimension, models.FilterSelector(filter=_where(write_id=writes)))
+                self._delete(dimension, models.FilterSelector(filter=where(write_id=writes)))
             with self._sessions.begin() as session:
                 vector_writes.swept(
                     session,
@@ -257,10 +290,6 @@ def _by_dimension(chosen: Iterable[tuple[int, str]]) -> Iterable[tuple[int, list
     return collected.items()
 
 
-def _index(dataset_id: UUID, generation: int) -> str:
-    return f"{dataset_id}/{generation}"
-
-
 def _point(write: UUID, segment_id: UUID) -> UUID:
     return uuid5(write, segment_id.hex)
 
@@ -269,20 +298,3 @@ def _hit(point: models.ScoredPoint) -> Hit:
     payload: Any = point.payload
     segment, write = UUID(payload["segment_id"]), UUID(payload["write_id"])
     return Hit(segment, point.score, write, UUID(str(point.id)))
-
-
-def _filter(query: VectorQuery) -> models.Filter:
-    conditions = {"index": [_index(query.dataset_id, query.generation)]}
-    # More are left to the check: a request is not to grow with a dataset.
-    if query.documents is not None and len(query.documents) <= _MOST_DOCUMENTS:
-        conditions["document_id"] = [str(one) for one in query.documents]
-    return _where(**conditions)
-
-
-def _where(**conditions: Sequence[str]) -> models.Filter:
-    return models.Filter(
-        must=[
-            models.FieldCondition(key=field, match=models.MatchAny(any=list(values)))
-            for field, values in conditions.items()
-        ]
-    )

@@ -43,6 +43,13 @@ class Collections:
             self._made.add(dimension)
         return True
 
+    def dimensions(self) -> list[int]:
+        """Those there is a collection of, the smallest first."""
+        named = [one.name for one in self._call(self._client.get_collections).collections]
+        begin = f"{self._prefix}_"
+        ends = [one.removeprefix(begin) for one in named if one.startswith(begin)]
+        return sorted(int(one) for one in ends if one.isdecimal())
+
     def make(self, dimension: int) -> None:
         """Make one of a dimension, if there is none."""
         if self.exists(dimension):

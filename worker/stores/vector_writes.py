@@ -1,6 +1,6 @@
 """The ledger of an external vector store: which claims wrote to it, and which of that counts."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid5
 
@@ -215,6 +215,12 @@ def unused(session: Session, again_seconds: float, limit: int) -> Sequence[Row[U
     """Writes that neither search nor a running claim needs, and whether they were swept before."""
     values = {"again_seconds": again_seconds, "limit": limit}
     return session.execute(_UNUSED, values).all()
+
+
+def unknown(session: Session, ids: Collection[UUID]) -> set[UUID]:
+    """Those of these writes that the ledger does not have."""
+    query = select(VectorWrite.id).where(VectorWrite.id.in_(list(ids)))
+    return set(ids) - set(session.scalars(query))
 
 
 def swept(session: Session, once: Sequence[UUID], twice: Sequence[UUID]) -> None:

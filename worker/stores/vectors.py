@@ -115,6 +115,19 @@ class Found:
     again: Asked | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Orphans:
+    """Vectors that no row stands for, in one step of a search for them.
+
+    Attributes:
+        number: how many vectors.
+        next_after: where the next step begins; ``None`` when this was the last.
+    """
+
+    number: int
+    next_after: str | None
+
+
 class VectorStore(Protocol):
     """Where vectors live. Search sees the active version of enabled documents only.
 
@@ -200,6 +213,33 @@ class VectorStore(Protocol):
         """How many vectors an active version of a document has in an index.
 
         An external store ends the session's transaction before it asks, as in ``fetch``.
+
+    def missing(
+        self,
+        session: Session,
+        document_id: UUID,
+        version: int,
+        generation: int,
+        ids: Sequence[UUID],
+    ) -> set[UUID]:
+        """Those of these segments of an active version that have no vector.
+
+        An external store ends the session's transaction before it asks.
+
+        Raises:
+            ServiceUnavailable: (transient) the store does not answer.
+        """
+
+    def orphans(self, session: Session, after: str | None, *, deletes: bool) -> Orphans:
+        """Find vectors that no row stands for, a step at a time, in the caller's transaction.
+
+        Args:
+            session: the caller's.
+            after: where to begin; ``None`` is the beginning.
+            deletes: whether they go; else they are counted.
+
+        Raises:
+            ServiceUnavailable: (transient) the store does not answer.
         """
 
     def ask(self, query: VectorQuery, again: Asked | None = None) -> Asked:

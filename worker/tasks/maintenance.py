@@ -5,12 +5,14 @@ from celery import shared_task
 from shared.contract import (
     CLEAN_EMBEDDING_CACHE,
     CLEAN_MAIL,
+    CLEAN_ORPHANED_FILES,
     CLEAN_OUTBOX,
     CLEAN_RESULTS,
     CLEAN_UNUSED_DATASETS,
     DEAD_LETTER_ALERT,
     MAIL_CLEAN_DOCUMENT_NOTIFY,
     QUEUE_MONITOR,
+    RECONCILE_VECTORS,
 )
 
 
@@ -76,3 +78,19 @@ def queue_monitor_task() -> None:
     from worker.wiring.maintenance import maintain
 
     maintain(QUEUE_MONITOR)
+
+
+@shared_task(name=CLEAN_ORPHANED_FILES.name)
+def clean_orphaned_files_task() -> None:
+    """Find stored files that no row names."""
+    from worker.wiring.maintenance import maintain
+
+    maintain(CLEAN_ORPHANED_FILES)
+
+
+@shared_task(name=RECONCILE_VECTORS.name)
+def reconcile_vectors_task() -> None:
+    """Compare segments with their vectors, both ways."""
+    from worker.wiring.maintenance import maintain
+
+    maintain(RECONCILE_VECTORS)

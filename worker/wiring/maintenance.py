@@ -8,6 +8,7 @@ from flask import current_app
 from shared.contract import (
     CLEAN_EMBEDDING_CACHE,
     CLEAN_MAIL,
+    CLEAN_ORPHANED_FILES,
     CLEAN_OUTBOX,
     CLEAN_RESULTS,
     CLEAN_UNUSED_DATASETS,
@@ -15,6 +16,7 @@ from shared.contract import (
     MAIL_CLEAN_DOCUMENT_NOTIFY,
     QUEUE_MONITOR,
     QUEUES,
+    RECONCILE_VECTORS,
     SWEEP,
     TaskContract,
 )
@@ -28,16 +30,22 @@ from worker.delivery import runs
 from worker.delivery.alone import Done, Turn, Work, run_alone
 from worker.delivery.nodes import Patience
 from worker.delivery.queue_state import QueueState, queue_states
+from worker.services.dataset.stored_orphans import clean_orphaned_files
 from worker.services.dataset.unused import disable_unused_datasets
 from worker.services.dataset.unused_notice import notify_owners
+from worker.services.dataset.vector_reconciling import ReconcileNeeds, reconcile_vectors
 from worker.services.mail.giving_up import purge_mail
 from worker.services.ops_trace.alerts import AlertNeeds
 from worker.services.ops_trace.dead_letter_alert import alert_of_dead_letters
 from worker.services.ops_trace.purging import purge_outbox, purge_results
 from worker.services.ops_trace.queue_monitor import QueueLimits, monitor_queues
+from worker.stores.files import StoredFiles
 from worker.wiring.embedders import embedding_cache
 from worker.wiring.foundations import heartbeat, sessions
 from worker.wiring.sweeping import collect_vectors, sweep_queues
+from worker.wiring.vectors import vector_store
+
+_DAY_SECONDS = 86400
 
 
 def maintain(task: TaskContract) -> None:
@@ -137,6 +145,30 @@ def _monitor(turn: Turn) -> Done:
     return monitor_queues(queues_now(settings), limits, turn, needs)
 
 
+def _clean_orphaned_files(turn: Turn) -> Done:
+    schedule = _settings().schedule
+    return clean_orphaned_files(
+        sessions(),
+        StoredFiles(current_app.extensions["storage"]),
+        turn,
+        older_than_seconds=schedule.storage_orphan_days * _DAY_SECONDS,
+        deletes=schedule.storage_orphans_delete,
+    )
+
+
+def _reconcile_vectors(turn: Turn) -> Done:
+    schedule, vectors = _settings().schedule, vector_store()
+    needs = ReconcileNeeds(
+        sessions=sessions(),
+        vectors=vectors,
+        celery=current_app.extensions["celery"],
+        # Vectors in the database cannot be anybody else's.
+        deletes=schedule.vector_orphans_delete or not vectors.is_external,
+        rebuilds=schedule.vectors_rebuild,
+    )
+    return reconcile_vectors(turn, needs)
+
+
 def _alert_needs(recipients: str) -> AlertNeeds:
     settings = _settings()
     return AlertNeeds(
@@ -156,4 +188,6 @@ _WORK: dict[TaskContract, Work] = {
     CLEAN_UNUSED_DATASETS: _counted(_clean_unused_datasets, "documents disabled"),
     MAIL_CLEAN_DOCUMENT_NOTIFY: _counted(_notify_owners, "mails to owners"),
     DEAD_LETTER_ALERT: _alert_of_dead_letters,
+    CLEAN_ORPHANED_FILES: _clean_orphaned_files,
+    RECONCILE_VECTORS: _reconcile_vectors,
 }
