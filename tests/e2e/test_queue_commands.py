@@ -111,7 +111,7 @@ def test_a_worker_of_some_queues_names_the_others_and_so_does_health(
 
     ran = rag_worker("health", PRESENCE_SECONDS="5")
     assert ran.code == 0, "an empty queue is no problem yet"
-    assert "no live worker serves the queue ops_trace" in ran.err
+    assert "no worker serves the queue ops_trace" in ran.err
     assert "serves the queue dataset" not in ran.err
 
 

@@ -50,13 +50,13 @@ class Look:
         return found
 
     def notes(self) -> list[str]:
-        """Queues that tasks are routed to and no live worker serves; empty, they are no problem."""
+        """Queues that tasks are routed to and no worker serves; empty, they are no problem."""
         if self.away:
             return []
-        live = [node for node in self.nodes if self.states[node.name] is State.LIVE]
+        well = [node for node in self.nodes if self.states[node.name] in _WELL]
         return [
-            f"no live worker serves the queue {queue}"
-            for queue in unserved(live)
+            f"no worker serves the queue {queue}"
+            for queue in unserved(well)
             if not self.backlog.get(queue)
         ]
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
+from shared.errors import InvalidRequest
 from shared.submitting.mail import MailRules, send_mails
 from worker.delivery import runs
 
@@ -80,8 +81,12 @@ def notify_owners(
             tenants = session.scalars(_TENANTS, {"after": after, "limit": _BATCH}).all()
         for tenant_id in tenants:
             runs.checkpoint()
-            with sessions.begin() as session:
-                mails += _notify(session, tenant_id, rules, celery)
+            try:
+                with sessions.begin() as session:
+                    mails += _notify(session, tenant_id, rules, celery)
+            except InvalidRequest as error:
+                # One tenant's odd names keep no other from being told.
+                _log_untold(tenant_id, error)
         if len(tenants) < _BATCH:
             break
         after = tenants[-1]
@@ -106,19 +111,23 @@ def _notify(session: Session, tenant_id: UUID, rules: MailRules, celery: Any) ->
             rules=rules,
             tenant_id=tenant_id,
             celery=celery,
-            account_name=owner.name,
+            account_name=_line(owner.name).strip() or owner.email,
             knowledge_details=details,
         )
         for owner in owners
     ]
     for one in [one for several in accepted for one in several if one.error is not None]:
-        logger.warning(
-            "tenant %s: an owner is not told: %s",
-            tenant_id,
-            one.error,
-            extra={"action": "dataset.owner_not_told", "tenant_id": str(tenant_id)},
-        )
+        _log_untold(tenant_id, one.error)
     return sum(one.error is None for several in accepted for one in several)
+
+
+def _log_untold(tenant_id: UUID, error: InvalidRequest | None) -> None:
+    logger.error(
+        "tenant %s: an owner is not told: %s",
+        tenant_id,
+        error,
+        extra={"action": "dataset.owner_not_told", "tenant_id": str(tenant_id)},
+    )
 
 
 def _details(counted: Sequence[tuple[str, int]]) -> list[str]:
