@@ -173,7 +173,10 @@ def test_messages_that_nobody_takes_are_a_problem(app: Flask) -> None:
     ran = health("--json")
 
     assert ran.code == 6
-    assert ran.err == "rag-worker: queue mail holds 1 and no live worker takes any\n"
+    problem, *notes = ran.err.splitlines()
+    assert problem == "rag-worker: queue mail holds 1 and no live worker takes any"
+    assert "rag-worker: no worker serves the queue dataset" in notes
+    assert not any("mail" in one for one in notes), "said once"
     shown = json.loads(ran.out)
     assert (shown["healthy"], shown["queues"]["mail"]) == (False, 1)
 
