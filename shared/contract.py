@@ -178,7 +178,9 @@ CLEAN_ORPHANED_FILES = _MAINTENANCE["clean_orphaned_files_task"]
 RECONCILE_VECTORS = _MAINTENANCE["reconcile_vectors_task"]
 
 #: Sent by the schedule, without a row: a run that is missed is not owed.
-SCHEDULED = frozenset({SWEEP.name, PROBE.name, *(task.name for task in _MAINTENANCE.values())})
+SCHEDULED = frozenset(
+    {SWEEP.name, PROBE.name, CLEAN_TRACES.name, *(task.name for task in _MAINTENANCE.values())}
+)
 
 TASKS: tuple[TaskContract, ...] = (
     DOCUMENT_INDEXING,

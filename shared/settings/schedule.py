@@ -32,6 +32,9 @@ class ScheduleSettings(SettingsGroup):
     enable_clean_mail_task: bool = Field(
         default=True, description="Delete ended mails after MAIL_RETENTION_DAYS, daily."
     )
+    enable_clean_traces_task: bool = Field(
+        default=True, description="Delete old traces by TRACE_*_RETENTION_DAYS, hourly."
+    )
     enable_clean_unused_datasets_task: bool = Field(
         default=False, description="Disable documents of datasets nobody uses, daily."
     )

@@ -214,6 +214,10 @@ class VectorStore(Protocol):
 
         An external store ends the session's transaction before it asks, as in ``fetch``.
 
+        Raises:
+            ServiceUnavailable: (transient) the store does not answer.
+        """
+
     def missing(
         self,
         session: Session,

@@ -19,9 +19,9 @@ def process_trace_task(delivery_ids: str | list[str]) -> None:
 @shared_task(name=CLEAN_TRACES.name)
 def clean_traces_task() -> None:
     """Delete traces that are old, and move large ones to the storage."""
-    from worker.wiring import clean_old_traces
+    from worker.wiring.maintenance import maintain
 
-    clean_old_traces()
+    maintain(CLEAN_TRACES)
 
 
 @shared_task(name=SWEEP.name)

@@ -11,6 +11,7 @@ from shared.contract import (
     CLEAN_ORPHANED_FILES,
     CLEAN_OUTBOX,
     CLEAN_RESULTS,
+    CLEAN_TRACES,
     CLEAN_UNUSED_DATASETS,
     DEAD_LETTER_ALERT,
     MAIL_CLEAN_DOCUMENT_NOTIFY,
@@ -42,6 +43,7 @@ from worker.services.ops_trace.queue_monitor import QueueLimits, monitor_queues
 from worker.stores.files import StoredFiles
 from worker.wiring.embedders import embedding_cache
 from worker.wiring.foundations import heartbeat, sessions
+from worker.wiring.ops_trace import clean_old_traces
 from worker.wiring.sweeping import collect_vectors, sweep_queues
 from worker.wiring.vectors import vector_store
 
@@ -122,6 +124,12 @@ def _clean_mail() -> int:
     return purge_mail(sessions(), _settings().mail.mail_retention_days)
 
 
+def _clean_traces(turn: Turn) -> Done:  # noqa: ARG001 - it begins at the beginning
+    done = clean_old_traces()
+    words = f"{done.deleted} traces deleted, {done.moved} moved to the storage"
+    return Done(done.deleted + done.moved, words)
+
+
 def _clean_unused_datasets() -> int:
     return disable_unused_datasets(sessions(), _settings().schedule.unused_datasets_days)
 
@@ -185,6 +193,7 @@ _WORK: dict[TaskContract, Work] = {
     CLEAN_OUTBOX: _counted(_clean_outbox, "messages and dead letters cleaned up"),
     CLEAN_EMBEDDING_CACHE: _counted(_clean_embedding_cache, "vectors deleted"),
     CLEAN_MAIL: _counted(_clean_mail, "mails deleted"),
+    CLEAN_TRACES: _clean_traces,
     CLEAN_UNUSED_DATASETS: _counted(_clean_unused_datasets, "documents disabled"),
     MAIL_CLEAN_DOCUMENT_NOTIFY: _counted(_notify_owners, "mails to owners"),
     DEAD_LETTER_ALERT: _alert_of_dead_letters,
