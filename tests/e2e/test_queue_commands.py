@@ -99,7 +99,7 @@ def test_a_queue_is_paused_purged_and_resumed(
         DocumentStatus.COMPLETED
     }
     (found,) = rag_worker("workers", "--json").json()["workers"]
-    assert (found["name"], found["pool"], found["state"]) == (worker.name, "threads", "live")
+    assert (found["name"], found["pool"], found["state"]) == (worker.name, "thread", "live")
     assert set(found["queues"]) == set(QUEUES)
 
 
