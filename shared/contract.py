@@ -12,7 +12,7 @@ MAIL_QUEUE = "mail"
 OPS_TRACE_QUEUE = "ops_trace"
 
 #: The one table of queues: routes, a worker's default ``-Q``, the monitor and the probes
-#: follow it; ``queues_named_in`` compares what other files say with it.
+#: follow it; a test compares what documents and deployment files say with it.
 QUEUES = (DATASET_QUEUE, GENERATION_QUEUE, MAIL_QUEUE, OPS_TRACE_QUEUE)
 
 
