@@ -19,6 +19,7 @@ from worker.cli.documents import DEFAULT_NAME, as_one_line, json_option
 from worker.cli.overview import find_dataset
 from worker.cli.printing import printable
 from worker.cli.stuck import stuck
+from worker.cli.summarizing import summarize
 from worker.cli.url_sources import sync_all
 
 #: Documents a transaction.
@@ -46,6 +47,7 @@ def documents() -> None:
 for _command in document_life.COMMANDS:
     documents.add_command(_command)
 documents.add_command(stuck)
+documents.add_command(summarize)
 
 
 @documents.command()

@@ -23,6 +23,7 @@ from worker.services.ops_trace.trace_sweeping import sweep_traces
 from worker.wiring.answers import answer_needs
 from worker.wiring.dataset import index_needs
 from worker.wiring.foundations import sessions
+from worker.wiring.generation import sweep_generation
 from worker.wiring.mail import mail_needs
 from worker.wiring.trace_export import export_needs
 from worker.wiring.vectors import vector_store
@@ -65,6 +66,7 @@ def sweep_queues() -> int:
     swept += sweep_mail(mail_needs(), seconds)
     swept += sweep_answers(answer_needs(), seconds)
     swept += sweep_traces(export_needs(), seconds)
+    swept += sweep_generation(seconds)
     swept += sweep_removals(sessions(), partial(outbox.write, celery=celery))
     swept += sweep_segments(
         sessions(),
