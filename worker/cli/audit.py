@@ -16,21 +16,28 @@ from shared.settings import Settings
 _SECRET = ("password", "secret", "token", "key", "body", "email")
 
 
-#: The commands that change what is there, as they are called.
+#: The commands that change what is there, as they are called: group, then what follows it.
+_CHANGING = {
+    "datasets": ("delete", "reindex", "remove-index", "retrieval set", "rule set"),
+    "dead-letters": ("replay", "discard"),
+    "documents": (
+        *("pause", "resume", "cancel", "sync", "delete", "enable", "disable", "archive"),
+        *("unarchive", "retry", "update", "duplicate", "summarize"),
+    ),
+    "embedding-cache": ("purge",),
+    "mail": ("retry",),
+    "models": ("set", "delete"),
+    "queues": ("pause", "resume", "purge"),
+    "segments": ("create", "update", "delete", "enable", "disable", "import"),
+    "switches": ("hold", "skip", "release"),
+    "traces": ("replay", "config set", "config delete"),
+}
 CHANGING = frozenset(
-    f"{group} {name}"
-    for group, names in {
-        "datasets": "delete rule reindex remove-index",
-        "dead-letters": "replay discard",
-        "documents": "pause resume cancel sync delete enable disable archive unarchive retry "
-        "update duplicate",
-        "embedding-cache": "purge",
-        "mail": "retry",
-        "queues": "pause resume purge",
-        "segments": "create update delete enable disable import",
-        "switches": "hold skip release",
-    }.items()
-    for name in names.split()
+    {
+        *(f"{group} {name}" for group, names in _CHANGING.items() for name in names),
+        *("clear-embedding-cache", "create-tenant", "reset-password", "reset-email"),
+        "reset-encrypt-key",
+    }
 )
 
 
