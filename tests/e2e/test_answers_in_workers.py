@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from shared.models import MessageStatus, db
 from shared.submitting.answer_events import AnswerEvent, EventKind
 from shared.submitting.answers import cancel_answer
-from tests.fixtures.chat_server import ChatServer, chunk, raw, saying
+from tests.fixtures.chat_server import Asked, ChatServer, chunk, raw, saying
 from tests.fixtures.commands import RAG_WORKER, StartCommand, rag_worker
 from tests.fixtures.questions import QUESTION, Ask, reading, row, text_of
 from tests.fixtures.waiting import eventually
@@ -61,6 +61,11 @@ def owner(workers: list[WorkerProcess], message_id: UUID) -> WorkerProcess:
     return next(one for one in workers if held_by.startswith(one.name))
 
 
+def streams(chat_server: ChatServer) -> list[Asked]:
+    """The answers it was asked for; titles and summaries come in one piece."""
+    return [one for one in chat_server.asked if one.is_stream]
+
+
 def has_whole_answer(events: list[AnswerEvent]) -> bool:
     kinds = [one.kind for one in events]
     return (
@@ -96,14 +101,14 @@ def test_a_death_and_a_shutdown_restart_an_answer_once_and_a_cancel_stops_it(
 
     # What is left answers on, and stops when told to, while the model is silent.
     chat_server.always = raw(chunk("never"), pause_seconds=30)
-    before = len(chat_server.asked)
+    before = len(streams(chat_server))
     silent = put(announce=True)
-    eventually(lambda: len(chat_server.asked) > before, 30)
+    eventually(lambda: len(streams(chat_server)) > before, 30)
     with Session(db.engine) as session, session.begin():
         assert cancel_answer(session, silent)
     told = time.monotonic()
-    eventually(lambda: chat_server.asked[-1].gone_at is not None, 10, 0.01)
-    assert float(chat_server.asked[-1].gone_at or 0) - told < 1
+    eventually(lambda: streams(chat_server)[-1].gone_at is not None, 10, 0.01)
+    assert float(streams(chat_server)[-1].gone_at or 0) - told < 1
     eventually(lambda: row(silent).status == MessageStatus.CANCELLED, 5)
 
 
@@ -135,7 +140,7 @@ def test_ask_prints_the_answer_as_it_comes_with_its_sources(
     assert "word30" not in running.output()
     assert running.end(signal.SIGINT) == 130
     assert "cancelled" in running.output()
-    eventually(lambda: chat_server.asked[-1].gone_at is not None, 10)
+    eventually(lambda: streams(chat_server)[-1].gone_at is not None, 10)
 
     nowhere = rag_worker("ask", QUESTION, "--dataset", "nothing")
     assert "no dataset" in nowhere.failed_in_one_line(4)

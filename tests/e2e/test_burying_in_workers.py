@@ -19,12 +19,14 @@ def test_its_work_goes_on_without_waiting_for_its_lease(
     dataset_id: UUID, submit: Submit, reader: Reader, start_worker: StartWorker, session: Session
 ) -> None:
     variables = {"PRESENCE_SECONDS": "1", "DELIVERY_LEASE_SECONDS": str(LEASE_SECONDS)}
-    first = start_worker("prefork", 1, INDEXING_BATCH_SEGMENTS="1", **variables)
+    slowly = {"INDEXING_BATCH_SEGMENTS": "1", **variables}
+    workers = [start_worker("prefork", 1, **slowly) for _ in range(2)]
     (one,) = submit({"large.txt": LARGE}, announce=True)
     eventually(lambda: reader.document(one.document_id).completed_segments > 0, SECONDS)
-    start_worker("prefork", 1, **variables)
 
-    first.kill()
+    owner = str(reader.document(one.document_id).lease_owner)
+    (victim,) = [one for one in workers if owner.startswith(one.name)]
+    victim.kill()
     killed = time.monotonic()
 
     (document,) = reader.await_end(one.document_id, seconds=SECONDS)

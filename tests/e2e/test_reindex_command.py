@@ -40,8 +40,8 @@ def test_an_index_is_rebuilt_and_removed(
     refused = rag_worker(
         "datasets", "reindex", "manuals", *PLACE, "--embedding-model", "no such model"
     )
-    assert refused.code == 1
-    assert "no such model" in refused.out
+    assert refused.code == 4
+    assert "no such model" in refused.err
 
     removed = rag_worker("datasets", "remove-index", "manuals", *PLACE)
     assert removed.code == 0

@@ -13,7 +13,7 @@ from tests.fixtures.commands import rag_worker
 from tests.fixtures.embedding_server import Answer, Asked, EmbeddingServer, refusing, well
 from tests.fixtures.waiting import eventually
 from tests.fixtures.worker_process import StartWorker
-from worker.cli.why import _bounds
+from worker.cli.why import bounds
 from worker.services.dataset.explaining import explain
 from worker.services.dataset.verdict import Cause, Kind, Verdict
 
@@ -55,7 +55,7 @@ def test_each_verdict_comes_about_by_itself(
 
     def verdict() -> Verdict:
         session.rollback()
-        return explain(session, one.document_id, _bounds())
+        return explain(session, one.document_id, bounds())
 
     def becomes(kind: Kind) -> Verdict:
         eventually(lambda: verdict().kind is kind, SECONDS)

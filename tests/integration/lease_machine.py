@@ -58,8 +58,8 @@ class LeaseMachine(Hands, RuleBasedStateMachine):
     @precondition(lambda self: self.model is not None)
     @rule()
     def submit_the_same_again(self) -> None:
-        is_done = self.model.status in {S.COMPLETED, S.PAUSED}
-        self.submit(self.content, Outcome.UNCHANGED if is_done else Outcome.AGAIN)
+        outcomes = {S.COMPLETED: Outcome.UNCHANGED, S.PAUSED: Outcome.PAUSED}
+        self.submit(self.content, outcomes.get(self.model.status, Outcome.AGAIN))
         if self.model.status is S.ERROR:
             self.model.attempts = self.model.deaths = 0
             self.model.go(S.WAITING)

@@ -45,7 +45,8 @@ def test_without_options_it_takes_the_settings_and_another_model_later_is_refuse
     dataset = session.scalars(select(Dataset).where(Dataset.name == "new")).one()
     assert (dataset.embedding_provider, dataset.embedding_model) == ("wordllama", "l2_supercat_256")
 
-    refused = index(run, "--embedding-model", "another")
+    other = ("--embedding-provider", "openai_compatible", "--embedding-model", "bge-m3")
+    refused = index(run, *other)
 
     assert refused.exit_code == 4
     assert "embedded with wordllama l2_supercat_256" in refused.output
@@ -67,6 +68,6 @@ def test_the_cache_is_shown_and_purged(run: Any, session: Session) -> None:
 
     shown = json.loads(run("embedding-cache", "show", "--json").output)
     assert [(one["model"], one["vectors"]) for one in shown["models"]] == [("m", 2)]
-    assert json.loads(run("embedding-cache", "purge", "--json").output) == {"purged": 1}
+    assert json.loads(run("embedding-cache", "purge", "--json").stdout) == {"purged": 1}
     assert run("embedding-cache", "purge", "--unused-days", "0").output.startswith("0 vectors")
     assert list(embedding_cache().fetch("m", [b"old", b"new"])) == [b"new"]

@@ -171,7 +171,7 @@ def deleted(case: Case) -> None:
         (paused, Kind.HELD_BACK, Cause.PAUSE, "paused"),
         (held, Kind.HELD_BACK, Cause.SWITCH, "audit"),
         (held_by_tenant, Kind.HELD_BACK, Cause.SWITCH, "tenant"),
-        (capped, Kind.HELD_BACK, Cause.TENANT_CAP, "may have 3"),
+        (capped, Kind.HELD_BACK, Cause.TENANT_CAP, "than the 3"),
         (above_high_water, Kind.STARVED, Cause.HIGH_WATER_MARK, "1 other tenants"),
         (without_worker, Kind.STARVED, Cause.NO_WORKER, "'dataset'"),
         (with_silent_worker, Kind.STARVED, Cause.NO_WORKER, "'dataset'"),

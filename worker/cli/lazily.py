@@ -47,9 +47,7 @@ COMMANDS = (
     CommandEntry("dead-letters", "worker.cli.dead_letters", "See, replay or discard what failed."),
     CommandEntry("switches", "worker.cli.switches", "Hold or skip tasks in a running system."),
     CommandEntry("queues", "worker.cli.queues", "List, pause, resume or purge queues."),
-    CommandEntry(
-        "workers", "worker.cli.workers", "List workers: pool, queues, tasks in hand, since when."
-    ),
+    CommandEntry("workers", "worker.cli.workers", "List workers and what they have in hand."),
     CommandEntry("tasks", "worker.cli.tasks", "Show what became of a task."),
     CommandEntry(
         "embedding-cache", "worker.cli.embedding_cache", "Show or purge vectors that were paid for."

@@ -22,7 +22,7 @@ from worker.delivery.presence import backlog_of
 @json_option
 @in_application
 def workers(context: click.Context, *, as_json: bool) -> None:
-    """List workers: pool, queues, tasks in hand, since when.
+    """List workers and what they have in hand.
 
     Exit code 6: there is no live worker.
     """
