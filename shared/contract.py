@@ -142,6 +142,22 @@ CLEAN_TRACES = TaskContract("worker.tasks.ops_trace.clean_traces_task", OPS_TRAC
 GENERATE_ANSWER = TaskContract(
     "worker.tasks.generation.generate_answer_task", GENERATION_QUEUE, ("message_id",)
 )
+GENERATE_SUMMARY = TaskContract(
+    "worker.tasks.generation.generate_document_summary_task", GENERATION_QUEUE, ("document_id",)
+)
+GENERATE_PAIRS = TaskContract(
+    "worker.tasks.generation.generate_qa_pairs_task", GENERATION_QUEUE, ("work_id",)
+)
+GENERATE_TITLE = TaskContract(
+    "worker.tasks.generation.generate_conversation_title_task",
+    GENERATION_QUEUE,
+    ("conversation_id",),
+)
+GENERATE_CONVERSATION_SUMMARY = TaskContract(
+    "worker.tasks.generation.generate_conversation_summary_task",
+    GENERATION_QUEUE,
+    ("conversation_id",),
+)
 
 SWEEP = TaskContract("worker.tasks.ops_trace.sweep_task", OPS_TRACE_QUEUE, ())
 
@@ -169,6 +185,10 @@ TASKS: tuple[TaskContract, ...] = (
     PROCESS_TRACE,
     CLEAN_TRACES,
     GENERATE_ANSWER,
+    GENERATE_SUMMARY,
+    GENERATE_PAIRS,
+    GENERATE_TITLE,
+    GENERATE_CONVERSATION_SUMMARY,
     SWEEP,
     PROBE,
 )

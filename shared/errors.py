@@ -22,6 +22,7 @@
        + ShuttingDown
        + RateLimited
          + BudgetExceeded
+         + PairsPending
        + MailUnconfirmed
        + AnswerNotEnded
      x Permanent                   trying again changes nothing: record the reason
@@ -145,6 +146,10 @@ class TracesDeferred(ServiceUnavailable):
 
 class BudgetExceeded(RateLimited):
     """The tenant's tokens of the day are used up: the work waits until the day turns (UTC)."""
+
+
+class PairsPending(RateLimited):
+    """The questions of its passages are being written: then the document goes on."""
 
 
 class MailUnconfirmed(Transient):

@@ -9,6 +9,7 @@ from shared.models.document import Document
 from shared.models.document_status import DocumentStatus
 from shared.models.document_version import DocumentVersion
 from shared.models.embedding import Embedding
+from shared.models.generation import GenerationKind, GenerationWork, PassagePairs
 from shared.models.index_build import DatasetIndexBuild, IndexBuildDocument
 from shared.models.mail import MailDelivery, MailStatus
 from shared.models.outbox import NO_TENANT, DeadLetter, OutboxMessage, TaskSwitch
@@ -41,12 +42,15 @@ __all__ = [
     "DocumentStatus",
     "DocumentVersion",
     "Embedding",
+    "GenerationKind",
+    "GenerationWork",
     "IndexBuildDocument",
     "MailDelivery",
     "MailStatus",
     "Message",
     "MessageStatus",
     "OutboxMessage",
+    "PassagePairs",
     "Removal",
     "Role",
     "ScheduledRun",

@@ -73,6 +73,8 @@ class DocumentSegment(Base):
     status: Mapped[str] = mapped_column(String(16), server_default="completed")
     enabled: Mapped[bool] = mapped_column(server_default=text("true"))
     error: Mapped[str | None] = mapped_column(Text)
+    #: Written about the whole document, and no passage of it.
+    is_summary: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 
 

@@ -41,11 +41,36 @@ class GenerationSettings(SettingsGroup):
     generation_tokens_per_day: int = Field(
         0, ge=0, description="Of one tenant, a day of UTC; 0: no limit."
     )
+    generation_usage_days: int = Field(
+        400, ge=2, description="Age at which the record of a call is deleted."
+    )
     generation_input_cost_per_million: float = Field(
         0, ge=0, description="Cost of a million tokens sent, in a currency of your choice."
     )
     generation_output_cost_per_million: float = Field(
         0, ge=0, description="Cost of a million tokens the model writes."
+    )
+
+    generation_temperature: float = Field(
+        0.2, ge=0, le=2, description="How freely the model chooses its words."
+    )
+    generation_output_tokens: int = Field(
+        600, ge=16, description="Where it stops: of a summary, or of one passage's questions."
+    )
+    generation_summary_max_characters: int = Field(
+        2000, ge=200, le=50_000, description="Longest summary of a document or a conversation."
+    )
+    generation_pairs_per_passage: int = Field(
+        5, ge=1, le=50, description="Questions written for one passage of a qa_model document."
+    )
+    generation_titles: bool = Field(
+        default=True, description="Conversations are named after their first answer."
+    )
+    generation_summary_turns: int = Field(
+        6, ge=0, description="Answers after which a conversation is summarized; 0: never."
+    )
+    generation_max_attempts: int = Field(
+        10, ge=1, description="Pick-ups of one work before it ends."
     )
 
     @field_validator("generation_base_url")

@@ -119,10 +119,10 @@ def test_no_passage_vanishes_because_the_writer_failed(place: Place) -> None:
     document_id = place.submit("guide.txt", text, rule=rule).document_id
 
     with pytest.raises(ServiceUnavailable):
-        place.index(document_id, question_writer=Asks(is_away=True))
+        place.index(document_id, question_writers=lambda *_: Asks(is_away=True))
     assert place.document(document_id).indexing_status == DocumentStatus.WAITING
     assert place.rows(document_id) == NOTHING
-    place.index(document_id, question_writer=Asks())
+    place.index(document_id, question_writers=lambda *_: Asks())
 
     assert {one.content: one.answer for one in place.segments(document_id)} == {
         "What is said of lamp?": "The lamp turns once a minute.",

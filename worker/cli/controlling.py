@@ -18,6 +18,7 @@ from worker.cli.application import in_application
 from worker.cli.documents import DEFAULT_NAME, as_one_line, json_option
 from worker.cli.overview import find_dataset
 from worker.cli.printing import printable
+from worker.cli.summarizing import summarize
 from worker.cli.url_sources import sync_all
 
 #: Documents a transaction.
@@ -44,6 +45,7 @@ def documents() -> None:
 
 for _command in document_life.COMMANDS:
     documents.add_command(_command)
+documents.add_command(summarize)
 
 
 @documents.command()

@@ -7,7 +7,14 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from shared.errors import NotFound
-from shared.models import Dataset, Document, DocumentStatus, Tenant
+from shared.models import (
+    Dataset,
+    Document,
+    DocumentStatus,
+    GenerationKind,
+    GenerationWork,
+    Tenant,
+)
 from shared.submitting.dataset_index import BuildProgress, index_builds
 
 _SHOWN_COLUMNS = (
@@ -42,7 +49,22 @@ def document_overview(session: Session, document_id: UUID) -> dict[str, object]:
     document = session.get(Document, document_id)
     if document is None:
         raise NotFound(f"there is no document {document_id}")
-    return {column: getattr(document, column) for column in _SHOWN_COLUMNS}
+    shown = {column: getattr(document, column) for column in _SHOWN_COLUMNS}
+    return shown | {"summary": _summary_line(session, document_id)}
+
+
+def _summary_line(session: Session, document_id: UUID) -> str | None:
+    """Where the document's summary stands; ``None`` when nobody asked for one."""
+    work = session.scalars(
+        select(GenerationWork).where(
+            GenerationWork.kind == GenerationKind.DOCUMENT_SUMMARY,
+            GenerationWork.subject_id == document_id,
+        )
+    ).one_or_none()
+    if work is None:
+        return None
+    why = f": {work.error}" if work.error else f", by {work.model}" if work.model else ""
+    return f"{work.status}{why}"
 
 
 def dataset_overview(session: Session, dataset_id: UUID) -> dict[str, object]:

@@ -82,7 +82,7 @@ def search(  # noqa: PLR0913 - one argument an option
         click.echo(as_one_line({"passages": [asdict(one) for one in found]}))
         return
     for one in found:
-        page = f", page {one.page}" if one.page else ""
+        page = f", page {one.page}" if one.page else ", summary" if one.is_summary else ""
         click.echo(
             f"{one.score:.3f}  {printable(one.document_name)}, position {one.position}{page}"
         )

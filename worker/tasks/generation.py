@@ -10,6 +10,21 @@ from shared.contract import GENERATE_ANSWER
 from shared.errors import RagWorkerError
 from shared.queueing.task import FlaskTask
 from shared.submitting.ids import checked_id, first_id
+from worker.tasks.generation_works import (
+    generate_conversation_summary_task,
+    generate_conversation_title_task,
+    generate_document_summary_task,
+    generate_qa_pairs_task,
+)
+
+__all__ = [
+    "AnswerTask",
+    "generate_answer_task",
+    "generate_conversation_summary_task",
+    "generate_conversation_title_task",
+    "generate_document_summary_task",
+    "generate_qa_pairs_task",
+]
 
 
 class AnswerTask(FlaskTask):

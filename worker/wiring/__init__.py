@@ -1,7 +1,7 @@
 """Builds what each service needs; the only package that names concrete parts."""
 
 from worker.wiring.answers import answer_needs
-from worker.wiring.chat import chat_model, preload_chat
+from worker.wiring.chat import chat_model, extract_answer, preload_chat
 from worker.wiring.dataset import (
     index_needs,
     indexing_needs,
@@ -11,6 +11,7 @@ from worker.wiring.dataset import (
     sync_needs,
 )
 from worker.wiring.embedders import COSTLY_EMBEDDERS, LOCAL_EMBEDDERS, embedder, embedding_cache
+from worker.wiring.generation import generation_needs
 from worker.wiring.mail import composer, mail_needs
 from worker.wiring.ops_trace import clean_old_traces, payload_files, probe_provider
 from worker.wiring.sweeping import sweep
@@ -27,6 +28,8 @@ __all__ = [
     "embedder",
     "embedding_cache",
     "export_needs",
+    "extract_answer",
+    "generation_needs",
     "index_needs",
     "indexing_needs",
     "mail_needs",

@@ -5,23 +5,24 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from celery import Celery
 from flask import current_app
+from sqlalchemy.orm import Session
 
 from shared.settings import Settings
 from shared.settings.answers import AnswerSettings
+from shared.settings.generation import GenerationSettings
 from shared.submitting.answer_events import announce_end
+from shared.submitting.generation import follow_conversation
 from worker.providers.chat import ChatModel
 from worker.services.dataset.retrieval import FoundPassage, search
 from worker.services.dataset.search_options import SearchOptions
 from worker.services.generation.answer_cancelling import CancelWatch
 from worker.services.generation.answer_needs import AnswerLimits, AnswerNeeds, Extract, Passage
 from worker.stores.answer_stream import AnswerStreams
-from worker.wiring.chat import chat_model
+from worker.wiring.chat import chat_model, extract_answer
 from worker.wiring.dataset import retrieval_needs
 from worker.wiring.foundations import heartbeat, sessions
-
-_EXTRACTS = 3
-_EXTRACT_CHARACTERS = 300
 
 
 def answer_needs() -> AnswerNeeds:
@@ -33,6 +34,7 @@ def answer_needs() -> AnswerNeeds:
         retrieve=_retrieve,
         model=_model,
         extract=_extract,
+        follow=partial(_follow, settings.generation, current_app.extensions["celery"]),
         streams=_streams(answers),
         cancels=_cancels(answers),
         publish_end=partial(announce_end, current_app.extensions["redis"]),
@@ -69,10 +71,18 @@ def _model(tenant_id: UUID, message_id: UUID) -> ChatModel | None:
     return chat_model(tenant_id, "answer", message_id)
 
 
-def _extract(_question: str, passages: Sequence[str]) -> list[Extract]:
-    """The beginnings of the best passages."""
-    found = enumerate(passages[:_EXTRACTS], start=1)
-    return [Extract(" ".join(one.split())[:_EXTRACT_CHARACTERS], number) for number, one in found]
+def _extract(question: str, passages: Sequence[str]) -> list[Extract]:
+    return [Extract(one.text, one.number) for one in extract_answer(question, passages)]
+
+
+def _follow(generation: GenerationSettings, celery: Celery, session: Session, of: UUID) -> None:
+    follow_conversation(
+        session,
+        of,
+        with_title=generation.generation_titles,
+        summary_turns=generation.generation_summary_turns,
+        celery=celery,
+    )
 
 
 def _limits(answers: AnswerSettings, deaths: int) -> AnswerLimits:

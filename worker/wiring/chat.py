@@ -1,6 +1,7 @@
 """Chat models by tenant."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -9,9 +10,12 @@ from flask import current_app
 from shared.settings import Settings
 from shared.submitting.chat_models import ChatModelChoice, chat_model_of
 from worker.providers.chat import ChatModel
+from worker.providers.embedder import Embedder
 from worker.providers.pacing import Rate, Unlimited
+from worker.services.generation.extractive import Picked, answer
 from worker.services.generation.token_ledger import Account, TokenLedger
 from worker.stores.provider_rate import ProviderRate
+from worker.wiring.embedders import embedder
 from worker.wiring.foundations import sessions
 
 if TYPE_CHECKING:
@@ -30,9 +34,7 @@ def chat_model(tenant_id: UUID, purpose: str, subject_id: UUID | None = None) ->
         ConfigurationError: the tenant's key was sealed with another SECRET_KEY.
     """
     settings: Settings = current_app.extensions["settings"]
-    with sessions()() as session:
-        secret_key = settings.application.secret_key
-        choice = chat_model_of(session, tenant_id, settings.generation, secret_key)
+    choice = _choice(tenant_id)
     if not choice.model:
         return None
     from worker.providers.openai_chat import OpenAIChat
@@ -53,6 +55,28 @@ def preload_chat(settings: Settings) -> None:
     """Import the client where a model is configured: the first answer would wait seconds for it."""
     if settings.generation.generation_model:
         import worker.providers.openai_chat  # noqa: F401
+
+
+def is_configured(tenant_id: UUID) -> bool:
+    """Whether the tenant has a chat model."""
+    return bool(_choice(tenant_id).model)
+
+
+def extract_answer(question: str, passages: Sequence[str]) -> list[Picked]:
+    """Where there is no model: the passages' own sentences that come nearest to an answer."""
+    return answer(question, passages, sentence_embedder())
+
+
+def sentence_embedder() -> Embedder:
+    """What compares sentences: local, whatever the datasets use, so that it costs nothing."""
+    return embedder("wordllama", "l2_supercat_256")
+
+
+def _choice(tenant_id: UUID) -> ChatModelChoice:
+    settings: Settings = current_app.extensions["settings"]
+    with sessions()() as session:
+        secret_key = settings.application.secret_key
+        return chat_model_of(session, tenant_id, settings.generation, secret_key)
 
 
 def _connection(choice: ChatModelChoice, settings: Settings) -> "ChatConnection":

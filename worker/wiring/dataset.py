@@ -23,6 +23,7 @@ from worker.stores.files import StoredFiles
 from worker.stores.progress import ProgressStream
 from worker.wiring.embedders import embedder
 from worker.wiring.foundations import heartbeat, sessions
+from worker.wiring.generation import question_writer
 from worker.wiring.vectors import vector_store
 
 
@@ -49,6 +50,7 @@ def indexing_needs() -> IndexingNeeds:
         announce=partial(announce_waiting, celery=current_app.extensions["celery"]),
         keywords=indexing.indexing_keywords,
         max_parent_characters=indexing.indexing_max_parent_characters,
+        question_writers=question_writer,
     )
 
 

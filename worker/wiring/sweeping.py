@@ -23,6 +23,7 @@ from worker.services.ops_trace.trace_sweeping import sweep_traces
 from worker.wiring.answers import answer_needs
 from worker.wiring.dataset import index_needs
 from worker.wiring.foundations import sessions
+from worker.wiring.generation import sweep_generation
 from worker.wiring.mail import mail_needs
 from worker.wiring.trace_export import export_needs
 from worker.wiring.vectors import vector_store
@@ -42,6 +43,7 @@ def sweep() -> None:
     sweep_mail(mail_needs(), seconds)
     sweep_answers(answer_needs(), seconds)
     sweep_traces(export_needs(), seconds)
+    sweep_generation(seconds)
     sweep_removals(sessions(), partial(outbox.write, celery=celery))
     sweep_segments(
         sessions(),

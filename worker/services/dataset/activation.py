@@ -14,6 +14,7 @@ from shared.errors import EmptyFile, ParserDied, RateLimited, ShuttingDown
 from shared.models import Dataset, DocumentSegment, DocumentStatus, DocumentVersion
 from shared.models.document_status import require_transition
 from shared.models.segment_work import COMPLETED
+from shared.submitting.generation import outdate_document_summary
 from worker.delivery.lease import Ago, release, renew
 from worker.services.dataset import batch_rows, segments, vector_batches
 from worker.services.dataset.batch_rows import Batch, Stored, words_of
@@ -142,6 +143,8 @@ def complete(
         _keep_rule(session, job)
     if job.active_version is not None:
         _delete_other_versions(session, needs, job, keep=job.version)
+        # The old one went with its version.
+        outdate_document_summary(session, job.document_id)
 
 
 def fail(needs: IndexingNeeds, job: Job, reason: str) -> None:

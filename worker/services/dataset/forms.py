@@ -94,8 +94,9 @@ class FormReader:
         return families.paragraphs(blocks, plan.segments)
 
     def _pairs(self, file: BinaryIO) -> Iterator[Passage]:
-        job, writer = self._job, self._needs.question_writer
+        job = self._job
         if not is_table(job.name):
+            writer = self._needs.question_writers(job.tenant_id, job.document_id)
             yield from pairs_of_passages(self._split(self._cleaned(file)), job.name, writer)
             return
         rows = extract_rows(file, job.name, job.size_bytes, self._needs.limits)

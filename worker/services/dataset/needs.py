@@ -74,15 +74,28 @@ class Progress(Protocol):
 class QuestionWriter(Protocol):
     """Writes the questions that passages answer, for documents of form ``qa_model``."""
 
-    def write(self, passages: Sequence[str]) -> list[list[tuple[str, str]]]:
+    def write(self, passages: Sequence[str]) -> list[list[tuple[str, str]]] | None:
         """Pairs of question and answer, a list for each passage, in order.
 
         An empty list says that the passage answers nothing; a model that failed says
-        so by an error, never by an empty list.
+        so by an error, never by an empty list. ``None`` says that they are being written:
+        the document is announced again when they are.
 
         Raises:
             ServiceUnavailable: (transient) the model does not answer.
+            Permanent: they cannot be written.
         """
+
+
+class QuestionWriters(Protocol):
+    """Who writes questions, by tenant and document."""
+
+    def __call__(self, tenant_id: UUID, document_id: UUID) -> QuestionWriter | None:
+        """The document's; ``None`` where nothing writes questions."""
+
+
+def no_question_writer(tenant_id: UUID, document_id: UUID) -> None:
+    """Nothing writes questions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +110,7 @@ class IndexingNeeds:
         max_attempts: pick-ups of one version before the document ends.
         max_deaths: workers that may die on it before it ends.
         max_parent_characters: where a parent ends that is to be the whole document.
-        question_writer: ``None`` where nothing writes questions.
+        question_writers: who writes questions for ``qa_model`` documents that are no tables.
     """
 
     sessions: sessionmaker[Session]
@@ -117,4 +130,4 @@ class IndexingNeeds:
     announce: Announce
     max_parent_characters: int
     keywords: bool = True
-    question_writer: QuestionWriter | None = None
+    question_writers: QuestionWriters = no_question_writer

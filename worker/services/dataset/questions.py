@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
-from shared.errors import EmptyFile, Permanent, UnreadableFile
+from shared.errors import EmptyFile, PairsPending, Permanent, UnreadableFile
 from worker.delivery import runs
 from worker.services.dataset.needs import QuestionWriter
 from worker.services.dataset.splitting import Passage
@@ -14,6 +14,8 @@ ANSWER_NAMES = frozenset({"answer", "answers", "a", "答案", "回答", "答"})
 _SHOWN_ROWS = 10
 #: Passages a writer gets in one call.
 _WRITER_PASSAGES = 8
+#: How long a document waits that nobody announces when its pairs are there.
+_PENDING_SECONDS = 1800.0
 
 Rows = Iterable[tuple[int, list[str]]]
 
@@ -58,21 +60,27 @@ def pairs_of_passages(
     """The pairs that a writer makes of each passage.
 
     A passage it finds no question in is kept as it is, found by its own text: none vanishes.
+    When pairs of some are still being written, the writer is told of all the others first.
 
     Raises:
+        PairsPending: (transient) the document is announced again when they are there.
         Permanent: there is no writer, or it does not answer for every passage.
         ServiceUnavailable: (transient) its model does not answer.
     """
     if writer is None:
         raise Permanent(
-            f"{name}: questions and answers are read from CSV files, and nothing is configured "
-            "that writes them for other files: upload a CSV with the columns question and answer, "
-            "or use a dataset of form text_model"
+            f"{name}: questions and answers are read from CSV files, and no chat model is "
+            "configured that writes them for other files: set one (docs/generation.md), "
+            "upload a CSV with the columns question and answer, or use a dataset of form text_model"
         )
     remaining = iter(passages)
+    is_pending = False
     while batch := list(islice(remaining, _WRITER_PASSAGES)):
         runs.checkpoint()  # a model takes its time: each call is progress
         written = writer.write([passage.text for passage in batch])
+        is_pending = is_pending or written is None
+        if written is None or is_pending:
+            continue
         if len(written) != len(batch):
             raise Permanent(
                 f"{name}: the question writer answered for {len(written)} of {len(batch)} passages"
@@ -82,6 +90,8 @@ def pairs_of_passages(
             kept = [pair for pair in filled if all(pair)] or [(passage.text, passage.text)]
             for question, answer in kept:
                 yield Passage(question, passage.page, is_markdown=False, answer=answer)
+    if is_pending:
+        raise PairsPending(retry_after_seconds=_PENDING_SECONDS)
 
 
 class _WrongRows:

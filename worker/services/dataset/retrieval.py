@@ -64,6 +64,7 @@ class FoundPassage:
         position: the passage's place in its document, from 0.
         page: the page it begins on, from 1, where the format has pages.
         answer: of a question, what answers it.
+        is_summary: whether it was written about the document, and is no passage of it.
         children: of a parent, those of its children that were found, best first.
     """
 
@@ -75,6 +76,7 @@ class FoundPassage:
     score: float
     content: str
     answer: str | None = None
+    is_summary: bool = False
     children: tuple[FoundChild, ...] = ()
 
 
@@ -282,6 +284,7 @@ def _passages(
             score=match.score,
             content=by_id[match.id].DocumentSegment.content,
             answer=by_id[match.id].DocumentSegment.answer,
+            is_summary=by_id[match.id].DocumentSegment.is_summary,
             children=children.get(match.id, ()),
         )
         for match in matches

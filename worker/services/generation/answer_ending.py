@@ -97,6 +97,8 @@ class AnswerEnds:
                 **self._draft.columns(),
             )
             announce_next(session, conversation_id, celery=needs.celery)
+            if status is MessageStatus.COMPLETED:
+                needs.follow(session, conversation_id)
         self._stream.end()
 
     def hand_back(self, error: Exception) -> None:

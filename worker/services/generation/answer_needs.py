@@ -127,6 +127,7 @@ class AnswerNeeds:
     Attributes:
         model: of a tenant, for a message; gives ``None`` where none is configured.
         extract: sentences of passages that answer a question, in reading order.
+        follow: has a conversation named and summarized, in the transaction of an answer.
         publish_end: tells readers of an end that no stream's owner tells of.
     """
 
@@ -134,6 +135,7 @@ class AnswerNeeds:
     retrieve: Retriever
     model: Callable[[UUID, UUID], ChatModel | None]
     extract: Callable[[str, Sequence[str]], Sequence[Extract]]
+    follow: Callable[[Session, UUID], None]
     streams: Streams
     cancels: Cancels
     publish_end: Callable[[UUID, int], None]

@@ -50,6 +50,13 @@ _CLOSE = text("""
     WHERE id = :id
 """)
 _DROP = text("DELETE FROM token_uses WHERE id = :id")
+_PURGE = text("""
+    DELETE FROM token_uses WHERE id IN (
+        SELECT id FROM token_uses WHERE created_at < now() - make_interval(days => :days)
+        ORDER BY created_at LIMIT :batch FOR UPDATE SKIP LOCKED
+    )
+""")
+_PURGED_ROWS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,12 @@ class Account:
             usage.input_tokens * self.input_cost_per_million
             + usage.output_tokens * self.output_cost_per_million
         ) / _MILLION
+
+
+def purge_token_uses(sessions: sessionmaker[Session], older_than_days: int) -> None:
+    """Delete calls of longer ago than that, at most some thousands at a time."""
+    with sessions.begin() as session:
+        session.execute(_PURGE, {"days": older_than_days, "batch": _PURGED_ROWS})
 
 
 class TokenLedger:
