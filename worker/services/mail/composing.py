@@ -167,6 +167,8 @@ def _environment(folders: list[Path], *, escapes: bool) -> ImmutableSandboxedEnv
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=False,
+        # Not asked of the disk at each mail: what is changed there is taken at a restart.
+        auto_reload=False,
     )
 
 
