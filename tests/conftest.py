@@ -1,6 +1,7 @@
 """Fixtures by theme, and every test away from the developer's own ``.env``."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,11 @@ pytest_plugins = [
     "tests.fixtures.web_server",
     "tests.fixtures.questions",
 ]
+
+# A shell that runs the suite in the background has Ctrl-C ignored in all that it starts;
+# the commands under test are to hear it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
