@@ -20,6 +20,7 @@ pytest_plugins = [
     "tests.fixtures.messages",
     "tests.fixtures.worker_process",
     "tests.fixtures.commands",
+    "tests.fixtures.flower",
     "tests.fixtures.outbox_rows",
     "tests.fixtures.mail_servers",
     "tests.fixtures.mails",

@@ -3,6 +3,7 @@
 import os
 import time
 import weakref
+from typing import Any
 
 from flask import Flask
 from sqlalchemy import Engine, event
@@ -27,7 +28,22 @@ def init_app(app: Flask) -> None:
     db.init_app(app)
     with app.app_context():
         _engines.add(db.engine)
+        # Before the first connection: a listener that is added while others are being called,
+        # by another thread or greenlet, ends their call.
+        _begin_transactions_again(db.engine)
         _check_idle_connections(db.engine)
+
+
+def _begin_transactions_again(engine: Engine) -> None:
+    """Whoever takes a connection gets transactions, whatever its last user had set.
+
+    On the way out of the pool, not into it: a task may be interrupted anywhere.
+    """
+
+    @event.listens_for(engine, "checkout")
+    def reset(connection: Any, *_: object) -> None:
+        if getattr(connection, "autocommit", False) is True:
+            connection.autocommit = False
 
 
 def _check_idle_connections(engine: Engine) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from shared.models import db
 from shared.submitting.sealing import seal
 from shared.submitting.trace_payload import checked_trace
+from tests.fixtures.flower import StartFlower
 from tests.fixtures.messages import Messages
 from tests.fixtures.trace_deliveries import OpenTraces, Traces, numbered
 from tests.fixtures.trace_receiver import (
@@ -123,14 +124,22 @@ def test_under_faults_and_two_kills_ten_thousand_spans_arrive(
 
 
 def test_a_providers_secrets_show_nowhere_whatever_it_answers(
-    open_traces: OpenTraces, trace_receiver: TraceReceiver, start_worker: StartWorker
+    open_traces: OpenTraces,
+    trace_receiver: TraceReceiver,
+    start_worker: StartWorker,
+    start_flower: StartFlower,
+    monkeypatch: pytest.MonkeyPatch,
+    pytestconfig: pytest.Config,
 ) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(pytestconfig.rootpath))
     traces = open_traces(trace_receiver, LOG_LEVEL="DEBUG", TRACE_BREAKER_SHORTEST_SECONDS="0.1")
     public, secret = "pk-lf-5a17", "sk-lf-c0ffee-482913"
     basic = base64.b64encode(f"{public}:{secret}".encode()).decode()
     echo = f"you sent {secret} as Basic {basic}"
     config = traces.config("langfuse", secrets={"public_key": public, "secret_key": secret})
+    flower = start_flower()
     worker = start_worker("threads", 1, "-l", "DEBUG", "-E")
+    eventually(lambda: flower.sees(worker.name))
 
     for step, status in (
         (refusing(401, echo), "failed"),
@@ -154,7 +163,10 @@ def test_a_providers_secrets_show_nowhere_whatever_it_answers(
 
     assert trace_receiver.asked[0].headers["Authorization"] == f"Basic {basic}"
     eventually(lambda: "process_trace_task" in worker.output())
-    shown = worker.output() + everything_written(traces)
+    eventually(lambda: any(one["state"] == "FAILURE" for one in flower.tasks().values()))
+    pages = flower.everything(worker.name)
+    assert "process_trace_task" in pages["/api/tasks"]
+    shown = "\n".join([worker.output(), everything_written(traces), *pages.values()])
     assert "you sent ******** as Basic ********" in shown
     for hidden in (secret, basic):
         assert hidden not in shown
