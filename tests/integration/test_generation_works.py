@@ -344,7 +344,7 @@ def test_only_an_indexed_document_can_be_summarized_and_a_command_asks_for_all(
         main, ["documents", "summarize", "--dataset", "manuals", "--tenant", "acme"]
     )
 
-    assert (done.exit_code, done.output) == (0, "1 will be summarized\n")
+    assert (done.exit_code, done.stdout) == (0, "1 will be summarized\n")
     shown = CliRunner().invoke(main, ["status", str(document_id), "--json"])
     assert '"summary": "waiting"' in shown.output
     message_id = work_of(session, document_id).message_id
