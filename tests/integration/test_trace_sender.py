@@ -46,7 +46,8 @@ def to(receiver: TraceReceiver) -> Target:
     ("status", "family"),
     [
         (429, RateLimited),
-        (408, TracesDeferred),
+        (408, ProviderRefused),
+        (425, ProviderRefused),
         (500, TracesDeferred),
         (502, TracesDeferred),
         (503, TracesDeferred),

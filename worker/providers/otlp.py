@@ -46,7 +46,7 @@ _SHORTEST_SECRET = 4
 _SUCCESSES = range(200, 300)
 _TOO_MANY_REQUESTS = 429
 #: What the specification calls retryable, and what only says that the server is not itself.
-_LATER = frozenset({408, 425, 500, 502, 503, 504})
+_LATER = frozenset({500, 502, 503, 504})
 #: What is in the request is wrong; half of it may not be.
 _CONTENT = frozenset({400, 413, 422})
 
