@@ -11,6 +11,7 @@ from shared.models.document_version import DocumentVersion
 from shared.models.embedding import Embedding
 from shared.models.generation import GenerationKind, GenerationWork, PassagePairs
 from shared.models.index_build import DatasetIndexBuild, IndexBuildDocument
+from shared.models.keyword_statistics import FrequentWord, KeywordTotals
 from shared.models.mail import MailDelivery, MailStatus
 from shared.models.outbox import NO_TENANT, DeadLetter, OutboxMessage, TaskSwitch
 from shared.models.removal import Removal
@@ -42,9 +43,11 @@ __all__ = [
     "DocumentStatus",
     "DocumentVersion",
     "Embedding",
+    "FrequentWord",
     "GenerationKind",
     "GenerationWork",
     "IndexBuildDocument",
+    "KeywordTotals",
     "MailDelivery",
     "MailStatus",
     "Message",

@@ -23,6 +23,7 @@ from shared.models.base import Base, Created, Identified
 HIGH_QUALITY = "high_quality"  #: vectors, and keywords beside them where the settings say so
 ECONOMY = "economy"  #: keywords only: nothing is embedded
 TECHNIQUES = (HIGH_QUALITY, ECONOMY)
+VECTOR_STORES = ("pgvector", "qdrant")
 
 
 class UploadFile(Identified, Created, Base):
@@ -49,6 +50,7 @@ class Dataset(Identified, Created, Base):
     __table_args__ = (
         UniqueConstraint("tenant_id", "name"),
         CheckConstraint("indexing_technique IN ('high_quality', 'economy')", name="technique"),
+        CheckConstraint("vector_store IN ('pgvector', 'qdrant')", name="vector_store"),
         CheckConstraint(
             "doc_form IN ('text_model', 'hierarchical_model', 'qa_model')", name="doc_form"
         ),
@@ -70,6 +72,9 @@ class Dataset(Identified, Created, Base):
     process_rule_id: Mapped[UUID | None]
     #: Which of its indexes search uses: a rebuild makes the next one beside it.
     index_generation: Mapped[int] = mapped_column(default=0, server_default="0")
+    #: Where that index is; ``None`` until its first vectors are there, and where they were
+    #: written by a version that did not say: then where VECTOR_STORE says.
+    vector_store: Mapped[str | None] = mapped_column(String(16))
     retrieval_model: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)
     #: To the hour; of one that was never searched, when it was made.
     last_searched_at: Mapped[datetime] = mapped_column(

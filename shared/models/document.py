@@ -53,6 +53,12 @@ class Document(Leased, Identified, Created, Base):
             "lease_expires_at",
             postgresql_where=text("indexing_status NOT IN ('completed', 'error', 'paused')"),
         ),
+        # With the one above: how many there are of each, without reading them.
+        Index(
+            "ix_documents_finished",
+            "indexing_status",
+            postgresql_where=text("indexing_status IN ('completed', 'error', 'paused')"),
+        ),
     )
 
     tenant_id: Mapped[UUID] = mapped_column(

@@ -4,6 +4,7 @@ from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     DateTime,
     ForeignKey,
@@ -31,6 +32,7 @@ class DatasetIndexBuild(Identified, Created, Base):
     __table_args__ = (
         CheckConstraint("action IN ('add', 'update', 'remove')", name="action"),
         CheckConstraint("status IN ('running', 'completed', 'error', 'superseded')", name="status"),
+        CheckConstraint("vector_store IN ('pgvector', 'qdrant')", name="vector_store"),
         Index("ix_dataset_index_builds_generation", "dataset_id", "generation", unique=True),
         # Of two wishes the later one counts.
         Index(
@@ -49,6 +51,15 @@ class DatasetIndexBuild(Identified, Created, Base):
     embedding_model: Mapped[str] = mapped_column(String(255))
     #: ``None`` until the first document is embedded.
     embedding_dimension: Mapped[int | None]
+    #: Where it is made; ``None`` is where VECTOR_STORE says.
+    vector_store: Mapped[str | None] = mapped_column(String(16))
+    #: Of a migration: how many searches of both indexes are compared before it serves. ``None``
+    #: of any other change: that is not verified.
+    samples: Mapped[int | None]
+    #: Vectors copied or embedded together; ``None`` is what the worker's settings say.
+    batch_segments: Mapped[int | None]
+    #: Who asked for it: user, machine and process.
+    requested_by: Mapped[str | None] = mapped_column(String(255))
     status: Mapped[str] = mapped_column(String(16), default="running", server_default="running")
     error: Mapped[str | None] = mapped_column(Text)
     finished_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
@@ -74,6 +85,11 @@ class IndexBuildDocument(Leased, Identified, Base):
     #: The version that was built.
     version: Mapped[int | None]
     error: Mapped[str | None] = mapped_column(Text)
+    #: The lease's token when each of its vectors was found in its place; another claim, or a
+    #: change by hand, makes the two differ.
+    verified_token: Mapped[int | None] = mapped_column(BigInteger)
+    #: How many those were.
+    vectors: Mapped[int | None]
     #: The outbox message that announces it; gone from there, the sweeper writes another.
     message_id: Mapped[UUID | None]
     queued_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())

@@ -74,6 +74,8 @@ class OutboxMessage(Leased, Created, Base):
     redeliveries: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
     #: What stopped the last attempt.
     error: Mapped[str | None] = mapped_column(Text)
+    #: Whose trace it belongs to: ``shared.queueing.trace_context``.
+    headers: Mapped[dict[str, str] | None] = mapped_column(JSONB(none_as_null=True))
 
 
 class DeadLetter(Identified, Created, Base):
@@ -95,6 +97,8 @@ class DeadLetter(Identified, Created, Base):
     #: Its message: what a person reads first.
     reason: Mapped[str] = mapped_column(Text)
     traceback: Mapped[str | None] = mapped_column(Text)
+    #: Whose trace it belongs to.
+    headers: Mapped[dict[str, str] | None] = mapped_column(JSONB(none_as_null=True))
 
 
 class TaskSwitch(Identified, Created, Base):

@@ -30,5 +30,7 @@ class WorkerNode(Base):
     last_consumed_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     #: Messages in hand; with as many as ``concurrency`` it takes no more.
     busy: Mapped[int] = mapped_column(default=0, server_default="0")
+    #: Its host's clock less the database's, at its last report.
+    clock_offset_seconds: Mapped[float] = mapped_column(Float(53), default=0.0, server_default="0")
     #: Since when every look found messages in its queues and a free slot.
     unserved_since: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
