@@ -3,11 +3,12 @@
 import os
 import time
 import weakref
+from io import BytesIO
 from typing import Any
 
 from flask import Flask
 from sqlalchemy import Engine, event
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, ExecutionContext
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
@@ -32,6 +33,7 @@ def init_app(app: Flask) -> None:
         # by another thread or greenlet, ends their call.
         _begin_transactions_again(db.engine)
         _check_idle_connections(db.engine)
+        _copy_in(db.engine)
 
 
 def _begin_transactions_again(engine: Engine) -> None:
@@ -39,9 +41,14 @@ def _begin_transactions_again(engine: Engine) -> None:
 
     On the way out of the pool, not into it: a task may be interrupted anywhere.
     """
+    is_psycopg2 = engine.dialect.driver == "psycopg2"
 
     @event.listens_for(engine, "checkout")
     def reset(connection: Any, *_: object) -> None:
+        # SQLAlchemy gives the server's own level back by its name. With a level that has a name
+        # psycopg2 asks the server each time autocommit ends, and all greenlets wait for it.
+        if is_psycopg2 and connection.isolation_level is not None:
+            connection.isolation_level = None
         if getattr(connection, "autocommit", False) is True:
             connection.autocommit = False
 
@@ -69,6 +76,21 @@ def _check_idle_connections(engine: Engine) -> None:
         except engine.dialect.loaded_dbapi.Error as lost:
             # The pool throws it away and takes the next.
             raise DisconnectionError from lost
+
+
+def _copy_in(engine: Engine) -> None:
+    """Let a COPY FROM STDIN be executed like any statement; it reads the option ``copied``, bytes.
+
+    So its errors are SQLAlchemy's, and a connection that it loses is thrown away.
+    """
+
+    @event.listens_for(engine, "do_execute")
+    def copy(cursor: Any, statement: str, _: object, context: ExecutionContext) -> bool:
+        copied = context.execution_options.get("copied")
+        if copied is None:
+            return False
+        cursor.copy_expert(statement, BytesIO(copied))
+        return True
 
 
 def _forget_parents_connections() -> None:

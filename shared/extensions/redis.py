@@ -1,8 +1,7 @@
 """One Redis client for guards and live progress; never the place where truth lives."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flask import Flask
 from redis import Redis
 from redis.backoff import ConstantBackoff, NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -12,17 +11,25 @@ from redis.sentinel import Sentinel
 from shared.settings import Settings
 from shared.settings.endpoints import Endpoint
 
+if TYPE_CHECKING:
+    # A probe needs the client and has no time for the framework.
+    from flask import Flask
+
 RETRY_SECONDS = 0.05
 
 
-def init_app(app: Flask) -> None:
+def init_app(app: "Flask") -> None:
     """Put the client at ``app.extensions["redis"]``; opens no connection."""
     app.extensions["redis"] = connect(app.extensions["settings"])
 
 
 def connect(settings: Settings) -> "Redis":
     """A client for the configured server, plain, over TLS, or through Sentinel."""
-    server = settings.guards
+    return connect_to(settings.guards, settings)
+
+
+def connect_to(server: Endpoint, settings: Settings) -> "Redis":
+    """A client for a server, with the settings' bounds on time and connections."""
     options = _options(settings)
     if server.login is not None:
         return _through_sentinel(server, options)

@@ -18,13 +18,16 @@ from shared.settings.delivery import DeliverySettings
 from shared.settings.embedding import EmbeddingSettings
 from shared.settings.endpoints import SCHEMES, Endpoint, masked, next_database, scheme_of
 from shared.settings.fetching import FetchingSettings
+from shared.settings.flower import FlowerSettings
 from shared.settings.generation import GenerationSettings
 from shared.settings.indexing import IndexingSettings
 from shared.settings.mail import MailSettings
+from shared.settings.metrics import MetricsSettings
 from shared.settings.presence import PresenceSettings
 from shared.settings.redis import RedisSettings
 from shared.settings.schedule import ScheduleSettings
 from shared.settings.storage import StorageSettings
+from shared.settings.telemetry import TelemetrySettings
 from shared.settings.trace_export import TraceExportSettings
 from shared.settings.tracing import TracingSettings
 from shared.settings.vectors import VectorSettings
@@ -35,8 +38,10 @@ GROUPS: tuple[tuple[str, type[SettingsGroup]], ...] = (
     ("redis", RedisSettings),
     ("celery", CelerySettings),
     ("delivery", DeliverySettings),
+    ("metrics", MetricsSettings),
     ("presence", PresenceSettings),
     ("schedule", ScheduleSettings),
+    ("flower", FlowerSettings),
     ("storage", StorageSettings),
     ("indexing", IndexingSettings),
     ("mail", MailSettings),
@@ -47,6 +52,7 @@ GROUPS: tuple[tuple[str, type[SettingsGroup]], ...] = (
     ("tracing", TracingSettings),
     ("answers", AnswerSettings),
     ("trace_export", TraceExportSettings),
+    ("telemetry", TelemetrySettings),
 )
 
 
@@ -59,8 +65,10 @@ class Settings:
     redis: RedisSettings
     celery: CelerySettings
     delivery: DeliverySettings
+    metrics: MetricsSettings
     presence: PresenceSettings
     schedule: ScheduleSettings
+    flower: FlowerSettings
     storage: StorageSettings
     indexing: IndexingSettings
     mail: MailSettings
@@ -71,6 +79,7 @@ class Settings:
     tracing: TracingSettings
     answers: AnswerSettings
     trace_export: TraceExportSettings
+    telemetry: TelemetrySettings
 
     @property
     def broker(self) -> Endpoint:
@@ -136,8 +145,10 @@ def load_settings(env_files: tuple[Path, ...] = ENV_FILES) -> Settings:
         redis=load_group(RedisSettings, env_files),
         celery=load_group(CelerySettings, env_files),
         delivery=load_group(DeliverySettings, env_files),
+        metrics=load_group(MetricsSettings, env_files),
         presence=load_group(PresenceSettings, env_files),
         schedule=load_group(ScheduleSettings, env_files),
+        flower=load_group(FlowerSettings, env_files),
         storage=load_group(StorageSettings, env_files),
         indexing=load_group(IndexingSettings, env_files),
         mail=load_group(MailSettings, env_files),
@@ -148,6 +159,7 @@ def load_settings(env_files: tuple[Path, ...] = ENV_FILES) -> Settings:
         tracing=load_group(TracingSettings, env_files),
         answers=load_group(AnswerSettings, env_files),
         trace_export=load_group(TraceExportSettings, env_files),
+        telemetry=load_group(TelemetrySettings, env_files),
     )
 
 

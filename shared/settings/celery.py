@@ -42,9 +42,6 @@ class CelerySettings(SettingsGroup):
     celery_soft_shutdown_timeout_seconds: float = Field(
         10, ge=0, description="Grace for running tasks after SIGTERM became a cold shutdown."
     )
-    flower_basic_auth: SecretStr = Field(
-        SecretStr(""), description="user:password for Flower; empty: `rag-worker up` makes one."
-    )
 
     @field_validator("celery_broker_url")
     @classmethod

@@ -1,15 +1,27 @@
 """PostgreSQL: the truth."""
 
-from typing import Any
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, SecretStr, field_validator
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
 
 from shared.settings.base import SettingsGroup
 
+if TYPE_CHECKING:
+    # Imported where it is needed: it takes longer than all else of a liveness probe.
+    from sqlalchemy import URL
+
 #: To SQLAlchemy 2.1 a bare ``postgresql://`` means psycopg 3.
 DRIVER = "postgresql+psycopg2"
+
+
+#: URIs that mean the same to SQLAlchemy and to libpq, and need no parser to be believed.
+_PLAIN = re.compile(
+    r"(?:postgresql\+psycopg2|postgresql|postgres)"
+    r"(://(?:[\w.~%-]+(?::[\w.~%-]*)?@)?[a-zA-Z0-9.-]+(?::\d{1,5})?/[\w.~%-]+(?:\?[\w.~%=&/-]*)?)"
+)
 
 
 class DatabaseSettings(SettingsGroup):
@@ -44,8 +56,11 @@ class DatabaseSettings(SettingsGroup):
     @field_validator("sqlalchemy_database_uri")
     @classmethod
     def _must_parse(cls, value: SecretStr) -> SecretStr:
-        if not value.get_secret_value():
+        if not value.get_secret_value() or _PLAIN.fullmatch(value.get_secret_value()):
             return value
+        from sqlalchemy import make_url
+        from sqlalchemy.exc import ArgumentError
+
         try:
             driver = make_url(value.get_secret_value()).drivername
         except (ArgumentError, ValueError):  # a port that is none may be a piece of the password
@@ -66,8 +81,10 @@ class DatabaseSettings(SettingsGroup):
         return bool(self.model_fields_set & {"sqlalchemy_database_uri", "db_host", "db_database"})
 
     @property
-    def url(self) -> URL:
+    def url(self) -> "URL":
         """The URL, on psycopg2 whatever it was written as."""
+        from sqlalchemy import URL, make_url
+
         whole = self.sqlalchemy_database_uri.get_secret_value()
         if whole:
             return make_url(whole).set(drivername=DRIVER)
@@ -86,9 +103,30 @@ class DatabaseSettings(SettingsGroup):
         return self.url.render_as_string(hide_password=False)
 
     @property
+    def connect_arguments(self) -> dict[str, Any]:
+        """Keyword arguments of psycopg2's ``connect``, for whoever needs no engine."""
+        whole = self.sqlalchemy_database_uri.get_secret_value()
+        plain = _PLAIN.fullmatch(whole)
+        if plain:
+            return {"dsn": f"postgresql{plain[1]}", **self._connect_args(_query_of(whole))}
+        if whole:
+            text = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
+            return {"dsn": text, **self._connect_args(self.url.query)}
+        return {
+            "user": self.db_username,
+            "password": self.db_password.get_secret_value() or None,
+            "host": self.db_host,
+            "port": self.db_port,
+            "dbname": self.db_database,
+            **self._connect_args({}),
+        }
+
+    @property
     def engine_options(self) -> dict[str, Any]:
         """Keyword arguments of ``create_engine`` for the one engine of a process."""
         return {
+            # An error is read by many; the values of its statement are not for them.
+            "hide_parameters": True,
             "pool_size": self.sqlalchemy_pool_size,
             "max_overflow": self.sqlalchemy_max_overflow,
             "pool_timeout": self.sqlalchemy_pool_timeout_seconds,
@@ -97,11 +135,10 @@ class DatabaseSettings(SettingsGroup):
             "pool_use_lifo": True,
             # Many updates share a round trip, as inserts do by default.
             "executemany_mode": "values_plus_batch",
-            "connect_args": self._connect_args(),
+            "connect_args": self._connect_args(self.url.query),
         }
 
-    def _connect_args(self) -> dict[str, Any]:
-        named = self.url.query
+    def _connect_args(self, named: Mapping[str, Any]) -> dict[str, Any]:
         ours = {
             "connect_timeout": self.db_connect_timeout_seconds,
             "application_name": "rag-worker",
@@ -117,3 +154,7 @@ class DatabaseSettings(SettingsGroup):
         timeout = f"-c statement_timeout={self.db_statement_timeout_seconds}s"
         options = f"-c timezone=UTC {timeout} {named.get('options', '')}"
         return arguments | {"options": options.strip()}
+
+
+def _query_of(uri: str) -> dict[str, str]:
+    return dict(parse_qsl(urlsplit(uri).query))

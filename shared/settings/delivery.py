@@ -47,9 +47,3 @@ class DeliverySettings(SettingsGroup):
     sweep_seconds: float = Field(
         30, ge=1, description="How often the sweeper looks for what got stuck."
     )
-    metrics_port: int = Field(
-        0, ge=0, le=65535, description="Where each worker serves Prometheus metrics; 0: nowhere."
-    )
-    metrics_host: str = Field(
-        "127.0.0.1", description="The address for that; 0.0.0.0 is every one of the host."
-    )

@@ -53,6 +53,9 @@ class ScheduleSettings(SettingsGroup):
     enable_reconcile_vectors_task: bool = Field(
         default=True, description="Compare segments with their vectors, both ways, daily."
     )
+    enable_index_vectors_task: bool = Field(
+        default=True, description="Build indexes over the vectors of large datasets, hourly."
+    )
     unused_datasets_days: int = Field(
         30, ge=1, description="A dataset neither searched nor changed for so long is unused."
     )

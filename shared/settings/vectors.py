@@ -9,7 +9,18 @@ from shared.settings.base import SettingsGroup
 
 class VectorSettings(SettingsGroup):
     vector_store: Literal["pgvector", "qdrant"] = Field(
-        "pgvector", description="pgvector, in the same PostgreSQL, or qdrant."
+        "pgvector",
+        description="Where new datasets go: pgvector, in the same PostgreSQL, or qdrant.",
+    )
+    vector_index_least_segments: int = Field(
+        50_000,
+        ge=0,
+        description="pgvector: a dataset of so many gets an approximate index; 0: none does.",
+    )
+    vector_index_megabytes: int = Field(
+        512,
+        ge=1,
+        description="Memory of the database for building one; beyond it a build is far slower.",
     )
     qdrant_url: str = Field("", description="Qdrant's address, as http://host:6333.")
     qdrant_api_key: SecretStr = Field(SecretStr(""), description="Its key.")
