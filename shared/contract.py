@@ -180,6 +180,7 @@ _MAINTENANCE = {
         "queue_monitor_task",
         "clean_orphaned_files_task",
         "reconcile_vectors_task",
+        "index_vectors_task",
     )
 }
 CLEAN_RESULTS = _MAINTENANCE["clean_results_task"]
@@ -192,6 +193,7 @@ DEAD_LETTER_ALERT = _MAINTENANCE["dead_letter_alert_task"]
 QUEUE_MONITOR = _MAINTENANCE["queue_monitor_task"]
 CLEAN_ORPHANED_FILES = _MAINTENANCE["clean_orphaned_files_task"]
 RECONCILE_VECTORS = _MAINTENANCE["reconcile_vectors_task"]
+INDEX_VECTORS = _MAINTENANCE["index_vectors_task"]
 
 #: Sent by the schedule, without a row: a run that is missed is not owed.
 SCHEDULED = frozenset(

@@ -6,6 +6,7 @@
      x ConfigurationError          a setting is wrong: fix it and start again
      x InvalidRequest              the caller asked for something that cannot be done
        + DocumentIndexingInProgress
+       + IndexChangeInProgress
        + NotFound
        + RecipientLimitReached
        + TraceTooLarge
@@ -14,6 +15,8 @@
        + ServiceUnavailable
          + AnswerUnusable
          + MailDeferred
+         + ServiceAway
+           + StorageFull
          + TracesDeferred
        + IndexReplaced
        + SegmentsChanged
@@ -38,6 +41,7 @@
        + SourceUnusable
          + SourceGone
          + SourceRefused
+       + MigrationUnverified
        + AttemptsExhausted
        + DeadlineExceeded
        + SkippedBySwitch
@@ -74,6 +78,10 @@ class InvalidRequest(RagWorkerError):
 
 class DocumentIndexingInProgress(InvalidRequest):
     """The document is being indexed: wait for it to finish, then ask again."""
+
+
+class IndexChangeInProgress(InvalidRequest):
+    """The dataset's index is being changed otherwise: wait for that to end, then ask again."""
 
 
 class NotFound(InvalidRequest):
@@ -135,6 +143,14 @@ class RateLimited(Transient):
 
 class AnswerUnusable(ServiceUnavailable):
     """The model's answer is not what was asked for, nor was its second one."""
+
+
+class ServiceAway(ServiceUnavailable):
+    """A service this work needs is down: the work waits for it, and the attempt does not count."""
+
+
+class StorageFull(ServiceAway):
+    """A disk is full: make room there; the work waits for it, and the attempt does not count."""
 
 
 class MailDeferred(ServiceUnavailable):
@@ -211,6 +227,10 @@ class SourceGone(SourceUnusable):
 
 class SourceRefused(SourceUnusable):
     """The rules for fetching forbid this URL: see the FETCH_ settings."""
+
+
+class MigrationUnverified(Permanent):
+    """What was moved is not what there is: search goes on with the old vectors."""
 
 
 class AttemptsExhausted(Permanent):

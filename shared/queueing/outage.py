@@ -5,7 +5,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from shared.errors import Transient
+from shared.errors import RateLimited, ServiceAway, ShuttingDown, Transient
 
 SERVER_LOST = (
     OperationalError,
@@ -14,6 +14,9 @@ SERVER_LOST = (
     RedisConnectionError,
     RedisTimeoutError,
 )
+
+#: What stops an attempt through no fault of the work: it counts for nothing.
+UNCOUNTED = (ShuttingDown, RateLimited, ServiceAway)
 
 #: Everything after which the same work can succeed later.
 RETRYABLE = (Transient, *SERVER_LOST)

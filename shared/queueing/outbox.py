@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 from shared.contract import QUEUES, TASKS
 from shared.errors import InvalidRequest
 from shared.models import NO_TENANT, Dataset, OutboxMessage
+from shared.queueing import trace_context
 from shared.queueing.publishing import Bounds, plain_json, publish_own, wake_relays
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ def write(
         args=_as_json(task, list(args)),
         kwargs=_as_json(task, dict(kwargs or {})),
         priority=priority,
+        headers=trace_context.carried() or None,
     )
     if delay_seconds > 0:
         message.available_at = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, delay_seconds)

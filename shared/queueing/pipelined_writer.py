@@ -13,6 +13,7 @@ import select
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextvars import Context
 from itertools import count
 from typing import Any
 
@@ -52,7 +53,9 @@ class PipelinedWriter:
         self._sent_at = 0.0
         self._sent = threading.Event()
         self._is_parked = False
-        threading.Thread(target=self._look_after, name="stored-results", daemon=True).start()
+        thread = threading.Thread(target=self._look_after, name="stored-results", daemon=True)
+        # It outlives the task it is started in.
+        Context().run(thread.start)
 
     def store(self, row: Mapping[str, Any]) -> None:
         """Return once ``row``, keyed by column, is on its way and the one before is stored.

@@ -15,9 +15,13 @@ from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from celery import Celery
+from celery.signals import before_task_publish
+from kombu.exceptions import BatchPublishError  # type: ignore[attr-defined]
 from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 from sqlalchemy import Connection, text
+
+from shared.queueing import trace_context
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +32,9 @@ _AT_ONCE = {"interval_start": 0, "interval_step": 0, "interval_max": 0}
 #: What a broker that is away raises at a publish.
 BROKER_ERRORS = (BrokerError, RedisError, OSError)
 
+#: Messages of a round trip: few enough that what a broker lost on the way is soon said again.
+_TOGETHER = 100
+
 #: A tenant's n-th unfinished message goes behind other tenants' first ones: Redis serves
 #: the lower number first. Bounds of n, and the broker's four priority steps.
 _STEPS = ((1, 0), (4, 3), (16, 6))
@@ -35,7 +42,7 @@ _LAST_STEP = 9
 
 _OWN = text("""
     WITH own AS MATERIALIZED (
-        SELECT id, task, queue, args, kwargs, tenant_id, priority, sequence, attempts
+        SELECT id, task, queue, args, kwargs, tenant_id, priority, sequence, attempts, headers
         FROM outbox
         WHERE id = ANY(CAST(:ids AS uuid[])) AND published_at IS NULL AND available_at <= now()
         FOR UPDATE SKIP LOCKED
@@ -57,7 +64,7 @@ _OWN = text("""
                row_number() OVER (PARTITION BY queue ORDER BY sequence) AS place
         FROM own
     )
-    SELECT id, task, queue, args, kwargs, tenant_id, attempts, turn FROM turns
+    SELECT id, task, queue, args, kwargs, tenant_id, attempts, turn, headers FROM turns
     WHERE turn <= :tenant_cap
       AND place <= :high_water_mark - (
           SELECT coalesce(sum(messages), 0) FROM busy WHERE busy.queue = turns.queue
@@ -92,6 +99,8 @@ class Publishable:
     attempts: int
     #: Which unfinished message of its tenant this is, from 1.
     turn: int
+    #: What it carries of its producer's trace.
+    headers: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +177,9 @@ def publish(
         if messages:
             # Left alone, kombu tries for as long as its connection timeout is.
             producer.connection.ensure_connection(max_retries=1, **_AT_ONCE)
-        for message in messages:
-            sent += _sent(connection, celery, producer, message)
+        for start in range(0, len(messages), _TOGETHER):
+            together = messages[start : start + _TOGETHER]
+            sent += _sent(connection, celery, producer, together)
     except BROKER_ERRORS as error:
         logger.warning(
             "the broker does not answer, messages wait in the outbox: %s",
@@ -181,7 +191,29 @@ def publish(
     return len(sent)
 
 
-def _sent(connection: Connection, celery: Celery, producer: Any, message: Publishable) -> list[str]:
+def _sent(
+    connection: Connection, celery: Celery, producer: Any, messages: Sequence[Publishable]
+) -> list[str]:
+    """Publish in one round trip; of a connection that was lost meanwhile, once more."""
+    unfit: dict[UUID, Exception] = {}
+
+    def publish_all() -> None:
+        try:
+            with producer.batch(len(messages)):
+                for message in messages:
+                    if message.id not in unfit:
+                        _add(celery, producer, message, unfit)
+        except BatchPublishError as error:
+            raise error.__cause__ or error from error
+
+    producer.connection.ensure(producer, publish_all, max_retries=1, **_AT_ONCE)()
+    for message_id, error in unfit.items():
+        # Else it would come first in every pass, and stop all behind it.
+        connection.execute(_POSTPONE, {"id": message_id, "error": repr(error)})
+    return [str(one.id) for one in messages if one.id not in unfit]
+
+
+def _add(celery: Celery, producer: Any, message: Publishable, unfit: dict[UUID, Exception]) -> None:
     try:
         send(celery, producer, message)
     except BROKER_ERRORS:
@@ -193,27 +225,34 @@ def _sent(connection: Connection, celery: Celery, producer: Any, message: Publis
             message.task,
             extra={"action": "outbox.unpublishable"},
         )
-        # Else it would come first in every pass, and stop all behind it.
-        connection.execute(_POSTPONE, {"id": message.id, "error": repr(error)})
-        return []
-    return [str(message.id)]
+        unfit[message.id] = error
 
 
 def send(celery: Celery, producer: Any, message: Publishable) -> None:
     """Publish one message under its own id."""
-    celery.send_task(
-        message.task,
-        args=message.args,
-        kwargs=message.kwargs,
-        task_id=str(message.id),
-        queue=message.queue,
-        priority=broker_priority(message.turn),
-        retries=message.attempts,
-        headers={"outbox": True, "tenant_id": str(message.tenant_id)},
-        producer=producer,
-        retry=True,
-        retry_policy={"max_retries": 1, **_AT_ONCE},
-    )
+    carried = trace_context.sound(message.headers or {})
+    with trace_context.publishing(message.task, str(message.id), carried):
+        celery.send_task(
+            message.task,
+            args=message.args,
+            kwargs=message.kwargs,
+            task_id=str(message.id),
+            queue=message.queue,
+            priority=broker_priority(message.turn),
+            retries=message.attempts,
+            headers={"outbox": True, "tenant_id": str(message.tenant_id), **carried},
+            producer=producer,
+            # By the batch it is in.
+            retry=False,
+        )
+
+
+@before_task_publish.connect
+def _carry(headers: Any = None, **_: Any) -> None:
+    """What is sent past the outbox belongs to its sender's trace too."""
+    if isinstance(headers, dict):
+        for name, value in trace_context.carried().items():
+            headers.setdefault(name, value)
 
 
 def wake_relays(connection: Connection) -> None:

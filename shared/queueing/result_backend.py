@@ -24,6 +24,7 @@ from sqlalchemy.exc import ArgumentError, InternalError
 from sqlalchemy.orm import Session
 
 from shared.errors import ConfigurationError
+from shared.queueing import trace_context
 from shared.queueing.group_writer import GroupWriter, can_succeed_later
 from shared.queueing.pipelined_writer import PipelinedWriter
 from shared.queueing.result_request import request_columns
@@ -118,6 +119,7 @@ class PooledDatabaseBackend(DatabaseBackend):
             isolation_level="AUTOCOMMIT",
             pool_reset_on_return=None,
             paramstyle="format",
+            hide_parameters=True,
         )
         if self.session_manager.engine_callback is not None:
             self.session_manager.engine_callback(self.engine)
@@ -179,7 +181,9 @@ class PooledDatabaseBackend(DatabaseBackend):
         row["children"] = self._bytes(children) if children else None
         if request and self._is_extended:
             row |= request_columns(self.app, request, self._bytes)
-        self._writer().store(row)
+        # The listeners of the application's engine know nothing of this one.
+        with trace_context.calling("store_result", db_system="postgresql", db_operation="upsert"):
+            self._writer().store(row)
 
     def _writer(self) -> GroupWriter | PipelinedWriter:
         if not _process.runs_one_task_at_a_time:

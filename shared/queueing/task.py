@@ -18,6 +18,7 @@ from shared.errors import InvalidRequest, Permanent, RagWorkerError, Superseded,
 from shared.models import db
 from shared.queueing import outbox
 from shared.queueing.outage import SERVER_LOST
+from shared.queueing.outcome import Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,8 @@ BACKOFF_BASE_SECONDS = 1.0
 BACKOFF_CAP_SECONDS = 300.0
 #: While a server is away nothing can be written down: the broker keeps the message for so long.
 OUTAGE_CAP_SECONDS = 30.0
+#: Between two attempts while a service other than the database or the broker is away.
+AWAY_CAP_SECONDS = 30.0
 _FOR_EVER = 2**31
 
 
@@ -96,7 +99,7 @@ class FlaskTask(Task):  # type: ignore[type-arg]
                 )
                 if self.request.called_directly:
                     raise
-                raise Ignore from reason
+                raise Ignore(Outcome.SUPERSEDED) from reason
             except Transient as error:
                 self._try_again(error, error.retry_after_seconds)
             except SERVER_LOST as error:
@@ -279,12 +282,21 @@ class FlaskTask(Task):  # type: ignore[type-arg]
         except Reject as lost:
             raise Reject(error, requeue=True) from lost
         # Not Celery's ``Retry``: that would be stored, in the database.
-        raise Ignore from error
+        raise Ignore(Outcome.RETRIED) from error
 
 
 def wait_seconds(retries: int, wanted_seconds: float | None = None) -> float:
     """The wait before a retry: what the peer asked for, else the backoff."""
     return backoff_seconds(retries) if wanted_seconds is None else max(wanted_seconds, 0.0)
+
+
+def away_seconds(age_seconds: float) -> float:
+    """The wait before work whose service is away is tried again.
+
+    By the work's age and not by its attempts, which do not count: it is tried often at
+    first, and never so seldom that it notices the service's return late.
+    """
+    return random.uniform(0.5, 1.0) * min(max(age_seconds, 2.0), AWAY_CAP_SECONDS)  # noqa: S311 - spreading load, not a secret
 
 
 def backoff_seconds(retries: int) -> float:

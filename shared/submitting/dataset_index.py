@@ -77,34 +77,51 @@ def change_dataset_index(
             this dataset, or no id.
         NotFound: there is no such dataset.
     """
+    dataset = locked_dataset(session, dataset_id)
+    wish = _wish(dataset, action, embedding_provider, embedding_model)
+    running = running_build(session, dataset.id)
+    if running is not None:
+        if _wish_of(running) == wish and running.samples is None:
+            return running.id
+        supersede(session, running.id)
+    build = DatasetIndexBuild(
+        action=wish.action.value,
+        embedding_provider=wish.provider,
+        embedding_model=wish.model,
+        vector_store=dataset.vector_store,
+    )
+    begin_build(session, dataset, build, celery)
+    if running is not None:
+        clean_up_later(session, dataset.id, celery=celery)
+    return build.id
+
+
+def locked_dataset(session: Session, dataset_id: AnyId) -> Dataset:
+    """The dataset, locked: that orders wishes, and the clean-up that must not take a new one's.
+
+    Raises:
+        InvalidRequest: the id is none.
+        NotFound: there is no such dataset.
+    """
     dataset_id = checked_id("dataset_id", dataset_id)
-    # The lock orders wishes, and the clean-up that must not take a new one's vectors.
     query = select(Dataset).where(Dataset.id == dataset_id).with_for_update(key_share=True)
     dataset = session.scalars(query.execution_options(populate_existing=True)).one_or_none()
     if dataset is None:
         raise NotFound(f"there is no dataset {dataset_id}")
-    wish = _wish(dataset, action, embedding_provider, embedding_model)
-    running = running_build(session, dataset_id)
-    if running is not None:
-        if _wish_of(running) == wish:
-            return running.id
-        supersede(session, running.id)
-    build = DatasetIndexBuild(
-        id=uuid4(),
-        dataset_id=dataset_id,
-        action=wish.action.value,
-        generation=_next_generation(session, dataset),
-        embedding_provider=wish.provider,
-        embedding_model=wish.model,
-    )
+    return dataset
+
+
+def begin_build(
+    session: Session, dataset: Dataset, build: DatasetIndexBuild, celery: Celery | None
+) -> None:
+    """Write a build of a locked dataset and its message, in the caller's transaction."""
+    build.id, build.dataset_id = uuid4(), dataset.id
+    build.generation = _next_generation(session, dataset)
     session.add(build)
     session.flush()
-    arguments = [str(dataset_id), wish.action.value, str(build.id)]
+    arguments = [str(dataset.id), build.action, str(build.id)]
     name = DEAL_DATASET_VECTOR_INDEX.name
     outbox.write(session, name, arguments, celery=celery, tenant_id=dataset.tenant_id)
-    if running is not None:
-        clean_up_later(session, dataset_id, celery=celery)
-    return build.id
 
 
 def running_build(session: Session, dataset_id: UUID) -> DatasetIndexBuild | None:

@@ -9,18 +9,27 @@ from typing import BinaryIO
 from uuid import UUID, uuid4
 
 from fsspec import AbstractFileSystem
-from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from shared.errors import InvalidRequest
 from shared.models import UploadFile
 from shared.submitting.ids import AnyId, checked_id
+from shared.submitting.storage_failures import storage_failures
 
 _PIECE_BYTES = 1 << 20
 _NAME_CHARACTERS = 512
 #: The tenant in a key that ``store_file`` made.
 _OWNER = re.compile("upload_files/([0-9a-f-]{36})/")
+_ADD = text("""
+    INSERT INTO upload_files (id, tenant_id, storage_key, name, size_bytes, mime_type, sha256)
+    SELECT gen_random_uuid(), :tenant_id, u.storage_key, u.name, u.size_bytes, u.mime_type, u.sha256
+    FROM unnest(
+        CAST(:storage_keys AS text[]), CAST(:names AS text[]), CAST(:sizes AS bigint[]),
+        CAST(:mime_types AS text[]), CAST(:hashes AS text[])
+    ) AS u(storage_key, name, size_bytes, mime_type, sha256)
+    ON CONFLICT DO NOTHING
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,28 +61,48 @@ def store_file(
 
     Raises:
         InvalidRequest: the tenant's id is none.
+        StorageFull: (transient) the storage has no room for it.
+        ServiceUnavailable: (transient) the storage does not answer.
+        OSError: ``content`` cannot be read.
     """
     folder = f"upload_files/{checked_id('tenant_id', tenant_id)}"
     draft = f"{folder}/drafts/{uuid4()}"
-    digest, size_bytes = hashlib.sha256(), 0
-    filesystem.makedirs(f"{folder}/drafts", exist_ok=True)
+    is_moved = False
     try:
-        with filesystem.open(draft, "wb") as target:
-            while piece := content.read(_PIECE_BYTES):
-                digest.update(piece)
-                size_bytes += len(piece)
-                target.write(piece)
-        sha256 = digest.hexdigest()
+        sha256, size_bytes = _write_draft(filesystem, draft, content)
         key = f"{folder}/{sha256[:2]}/{sha256}"
         # Moved when whole: what an interrupted upload leaves is never taken for a file.
-        if not filesystem.exists(key):
-            filesystem.makedirs(f"{folder}/{sha256[:2]}", exist_ok=True)
-            filesystem.mv(draft, key)
+        with storage_failures(filesystem):
+            if not filesystem.exists(key):
+                filesystem.makedirs(f"{folder}/{sha256[:2]}", exist_ok=True)
+                filesystem.mv(draft, key)
+                is_moved = True
     finally:
-        if filesystem.exists(draft):
-            filesystem.rm_file(draft)
+        if not is_moved:
+            with storage_failures(filesystem):
+                if filesystem.exists(draft):
+                    filesystem.rm_file(draft)
     name = storable(name)[-_NAME_CHARACTERS:]
     return StoredFile(name, key, size_bytes, sha256, mime_type_of(name))
+
+
+def _write_draft(filesystem: AbstractFileSystem, draft: str, content: BinaryIO) -> tuple[str, int]:
+    """The SHA-256 and the number of bytes written."""
+    digest, size_bytes = hashlib.sha256(), 0
+    with storage_failures(filesystem):
+        filesystem.makedirs(draft.rpartition("/")[0], exist_ok=True)
+        target = filesystem.open(draft, "wb")
+    try:
+        while piece := content.read(_PIECE_BYTES):
+            digest.update(piece)
+            size_bytes += len(piece)
+            with storage_failures(filesystem):
+                target.write(piece)
+    finally:
+        # Also what was buffered is written here, and can find no room.
+        with storage_failures(filesystem):
+            target.close()
+    return digest.hexdigest(), size_bytes
 
 
 def upload_files(
@@ -88,23 +117,21 @@ def upload_files(
         return {}
     for file in files:
         _require_own(tenant_id, file)
-    rows = {
-        (file.sha256, file.name): {
-            "tenant_id": tenant_id,
-            "storage_key": file.key,
-            "name": file.name,
-            "size_bytes": file.size_bytes,
-            "mime_type": file.mime_type,
-            "sha256": file.sha256,
-        }
-        for file in files
-    }
+    by_content = {(file.sha256, file.name): file for file in files}
     # In order: two submissions of the same files to two datasets cannot deadlock.
-    ordered = [rows[key] for key in sorted(rows)]
+    ordered = [by_content[key] for key in sorted(by_content)]
+    values = {
+        "tenant_id": tenant_id,
+        "storage_keys": [file.key for file in ordered],
+        "names": [file.name for file in ordered],
+        "sizes": [file.size_bytes for file in ordered],
+        "mime_types": [file.mime_type for file in ordered],
+        "hashes": [file.sha256 for file in ordered],
+    }
     found: dict[tuple[str, str], UUID] = {}
     # A row that was there for the insert may be cleaned up before it is locked: once more then.
-    while not rows.keys() <= found.keys():
-        session.execute(insert(UploadFile).on_conflict_do_nothing(), ordered)
+    while not by_content.keys() <= found.keys():
+        session.execute(_ADD, values)
         found = _locked_ids(session, tenant_id, {file.sha256 for file in files})
     return found
 

@@ -143,6 +143,7 @@ class RagWorkerSpanExporter(SpanExporter):
                 pool_size=1,
                 max_overflow=1,
                 pool_pre_ping=True,
+                hide_parameters=True,
                 connect_args={"connect_timeout": _CONNECT_SECONDS},
             )
             self._opened = (os.getpid(), engine, sessionmaker(engine))

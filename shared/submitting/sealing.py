@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from shared.errors import ConfigurationError
 from shared.settings.application import ApplicationSettings
+from shared.settings.redaction import learn
 
 #: What is written when there is no key: `rag-worker up` and tests need none.
 _OPEN = "open:"
@@ -66,10 +67,12 @@ def unseal(
     """
     if sealed.startswith(_OPEN):
         opened: dict[str, Any] = json.loads(sealed.removeprefix(_OPEN))
+        learn(opened)
         return opened
     for key in (secret_key, *previous):
         found = _opened(sealed, key)
         if found is not None:
+            learn(found)  # from here on no line of the log shows it
             return found
     raise ConfigurationError(
         "SECRET_KEY is not the one this was sealed with: add the old one to "
