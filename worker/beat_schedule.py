@@ -23,6 +23,7 @@ from shared.contract import (
     CLEAN_TRACES,
     CLEAN_UNUSED_DATASETS,
     DEAD_LETTER_ALERT,
+    INDEX_VECTORS,
     MAIL_CLEAN_DOCUMENT_NOTIFY,
     PROBE,
     QUEUE_MONITOR,
@@ -93,6 +94,8 @@ ENTRIES: tuple[Entry, ...] = (
         timedelta(minutes=10),
         "enable_dead_letter_alert_task",
     ),
+    # A dataset that has become large is slow to search until it has one.
+    Entry("index_vectors", INDEX_VECTORS, timedelta(hours=1), "enable_index_vectors_task"),
     # The rest is for the small hours.
     Entry("clean_outbox", CLEAN_OUTBOX, _daily(1), "enable_clean_outbox_task"),
     Entry("clean_mail", CLEAN_MAIL, _daily(1, 30), "enable_clean_mail_task"),

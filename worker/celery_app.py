@@ -7,13 +7,16 @@ patch_drivers()
 from celery.signals import worker_init  # noqa: E402 - the patch comes before any connection
 
 from shared.app_factory import create_app  # noqa: E402 - the patch comes before any connection
+from worker import dashboard  # noqa: E402
 from worker.beat_schedule import beat_settings  # noqa: E402
-from worker.delivery.bootstep import install  # noqa: E402
+from worker.delivery import bootstep, task_logging  # noqa: E402
 
 flask_app = create_app()
 celery = flask_app.extensions["celery"]
 celery.conf.update(beat_settings(flask_app.extensions["settings"]))
-install(flask_app)
+bootstep.install(flask_app)
+task_logging.install(flask_app)
+dashboard.install(flask_app.extensions["settings"])
 app = celery
 
 

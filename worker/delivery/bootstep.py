@@ -2,34 +2,42 @@
 
 import logging
 import math
+import os
+import time
 from collections.abc import Callable
 from typing import Any
 
-from billiard.exceptions import WorkerLostError
+import psutil
 from celery import Celery, bootsteps
-from celery.signals import celeryd_init, worker_shutting_down
-from celery.worker.request import Request as CeleryRequest
+from celery.signals import celeryd_init, worker_init, worker_shutting_down
 from flask import Flask
 from sqlalchemy import Engine
 
 from shared.contract import QUEUE_MONITOR, QUEUES, SWEEP, TaskContract
 from shared.models import db
+from shared.queueing import task_context
 from shared.queueing.publishing import Bounds
 from shared.queueing.task import FlaskTask
 from shared.settings import Settings
-from worker.delivery import lease, runs, shutdown
+from worker.delivery import lease, runs, shared_counter, shutdown
 from worker.delivery.buffered_events import BufferedEvents
 from worker.delivery.execution import Execution
 from worker.delivery.frozen import end_idle_transactions
 from worker.delivery.heartbeat import Heartbeat
-from worker.delivery.measuring import Measurement, serve_metrics
+from worker.delivery.measuring import Measurement
 from worker.delivery.nodes import Patience
 from worker.delivery.presence import Identity, Presence
+from worker.delivery.pulse import PULSE_SECONDS, Pulse, clear_signs_of_the_dead
 from worker.delivery.queue_state import unserved_now
 from worker.delivery.relay import Relay
 from worker.delivery.relay_thread import RelayThread
 from worker.delivery.restarting import give_up
+from worker.delivery.serving_metrics import serve_metrics
+from worker.delivery.signs import Sign
 from worker.delivery.switches import Switches
+from worker.delivery.task_counts import CHILD_DIED, CountedRequest, error_of
+from worker.delivery.task_logging import context_of
+from worker.delivery.tenant_labels import TENANTS
 from worker.delivery.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
@@ -38,11 +46,12 @@ logger = logging.getLogger(__name__)
 _WATCH_SECONDS = 0.5
 #: A worker sweeps by itself for each so many sweeps of the beat.
 _SPARE_SWEEPS = 2
-#: How often the gauges are filled.
-_MEASURE_SECONDS = 5.0
 
-#: How Celery says that a pool child went away in the middle of a task.
-_CHILD_DIED = (WorkerLostError, SystemExit, KeyboardInterrupt)
+#: A relay that has not turned for longer than a statement may take, and this, hangs.
+_HUNG_SECONDS = 300.0
+
+#: How often what children have counted is added up, whether anybody asks or not.
+_RECEIVE_SECONDS = 5.0
 
 
 class _Worker:
@@ -50,10 +59,12 @@ class _Worker:
 
     relay: RelayThread | None = None
     presence: Presence | None = None
+    pulse: Pulse | None = None
+    pulse_thread: Watchdog | None = None
     grace_seconds: float = 0.0
 
 
-class Request(CeleryRequest):
+class Request(CountedRequest):
     """A message in a worker's main process; tells the relay how tasks end."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -74,10 +85,15 @@ class Request(CeleryRequest):
         return_ok: bool = False,  # noqa: FBT001, FBT002
     ) -> Any:
         """What the child that died held is free at once."""
-        error = getattr(exc_info.exception, "exc", exc_info.exception)
-        if _Worker.relay is not None and isinstance(error, _CHILD_DIED):
+        if _Worker.relay is not None and isinstance(error_of(exc_info), CHILD_DIED):
             _Worker.relay.child_died(lease.owner_of(int(self.worker_pid or 0)))
-        return super().on_failure(exc_info, send_failed_event, return_ok)
+        with task_context.entered(context_of(self)):
+            return super().on_failure(exc_info, send_failed_event, return_ok)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:  # noqa: FBT001 - Celery's shape
+        """Celery's own; its lines say whose time is over."""
+        with task_context.entered(context_of(self)):
+            super().on_timeout(soft, timeout)
 
 
 class RelayStep(bootsteps.StartStopStep):
@@ -90,14 +106,23 @@ class RelayStep(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         """Begin to relay."""
         settings: Settings = self.flask_app.extensions["settings"]
-        serve_metrics(settings.delivery.metrics_host, settings.delivery.metrics_port)
+        _serve_metrics(self.flask_app, settings)
         _Worker.presence = _presence(parent, self.engine, settings)
         _Worker.relay = _relay_thread(self.flask_app, self.engine, settings, _Worker.presence)
         _Worker.grace_seconds = settings.delivery.delivery_shutdown_grace_seconds
         _Worker.relay.start()
+        _Worker.pulse = _pulse(parent, settings, _Worker.relay)
+        _Worker.pulse_thread = Watchdog(PULSE_SECONDS, _Worker.pulse.beat)
+        _Worker.pulse_thread.ensure_running()
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - the step's shape
         """End it."""
+        pulse_thread, _Worker.pulse_thread = _Worker.pulse_thread, None
+        if pulse_thread is not None:
+            pulse_thread.stop()
+        pulse, _Worker.pulse = _Worker.pulse, None
+        if pulse is not None:
+            pulse.end()
         relay, _Worker.relay = _Worker.relay, None
         if relay is not None:
             relay.stop()
@@ -151,17 +176,21 @@ def _relay_thread(
     chores: list[tuple[float, Callable[[], None]]] = [
         (settings.presence.presence_seconds, presence.report),
         (math.inf, _name_unserved(engine, settings)),
+        (_RECEIVE_SECONDS, shared_counter.receive),
         (_SPARE_SWEEPS * delivery.sweep_seconds, _by_itself(celery, SWEEP)),
     ]
     if settings.schedule.enable_queue_monitor_task:
         # A queue that nobody serves may be the very one the monitor's messages wait in.
         seconds = _SPARE_SWEEPS * settings.schedule.queue_monitor_seconds
         chores.append((seconds, _by_itself(celery, QUEUE_MONITOR)))
-    if delivery.metrics_port:
-        silent_seconds = Patience.of(settings).silent_seconds
-        measurement = Measurement(engine, relay.broker_connection, QUEUES, bounds, silent_seconds)
-        chores.append((_MEASURE_SECONDS, measurement))
     return RelayThread(relay, engine, delivery.outbox_poll_seconds, tuple(chores))
+
+
+def _serve_metrics(flask_app: Flask, settings: Settings) -> None:
+    celery, found = flask_app.extensions["celery"], settings.metrics
+    TENANTS.most = found.metrics_tenants_max
+    measurement = Measurement.of(settings, celery)
+    serve_metrics(found.metrics_host, found.metrics_port, found.metrics_ports, measurement)
 
 
 def _presence(worker: Any, engine: Engine, settings: Settings) -> Presence:
@@ -169,6 +198,27 @@ def _presence(worker: Any, engine: Engine, settings: Settings) -> Presence:
     queues = tuple(worker.app.amqp.queues.consume_from)
     identity = Identity(worker.hostname, pool, worker.pool.limit or worker.concurrency, queues)
     return Presence(engine, worker.app.connection_for_write, identity, Patience.of(settings))
+
+
+def _pulse(worker: Any, settings: Settings, relay: RelayThread) -> Pulse:
+    queues = tuple(worker.app.amqp.queues.consume_from)
+    created = psutil.Process().create_time()
+    sign = Sign(worker.hostname, os.getpid(), created, queues)
+    statement_seconds = settings.database.db_statement_timeout_seconds or math.inf
+
+    def consuming() -> list[str]:
+        consumer: Any = getattr(worker, "consumer", None)
+        tasks = getattr(consumer, "task_consumer", None)
+        if shutdown.is_begun() or tasks is None or consumer.connection is None:
+            return []
+        return [queue for queue in queues if tasks.consuming_from(queue)]
+
+    def is_stuck() -> bool:
+        # It notices a worker that takes nothing: one whose relay hangs would not be noticed.
+        return time.monotonic() - relay.turned > statement_seconds + _HUNG_SECONDS
+
+    clear_signs_of_the_dead(settings.presence.signs_folder)
+    return Pulse(settings.presence.signs_folder, sign, consuming, is_stuck)
 
 
 def _name_unserved(engine: Engine, settings: Settings) -> Callable[[], None]:
@@ -194,6 +244,11 @@ def _by_itself(celery: Celery, task: TaskContract) -> Callable[[], None]:
         celery.tasks[task.name]()
 
     return run
+
+
+@worker_init.connect
+def _hear_of_children(**_: Any) -> None:
+    shared_counter.open_channel()
 
 
 @celeryd_init.connect

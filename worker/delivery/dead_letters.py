@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from shared.errors import InvalidRequest, NotFound
 from shared.models import DeadLetter, OutboxMessage
-from shared.queueing import outbox
+from shared.queueing import outbox, trace_context
 from shared.queueing.publishing import plain_json
 from shared.queueing.task import FlaskTask
 from shared.submitting.files import storable
@@ -42,6 +42,7 @@ def bury(
         exception=type(error).__qualname__,
         reason=storable(str(error) or type(error).__qualname__),
         traceback=storable("".join(traceback.format_exception(error))),
+        headers=trace_context.carried() or None,
     )
     session.add(letter)
     return letter.id
@@ -108,8 +109,11 @@ def replay(session: Session, letter_id: UUID, celery: Celery | None = None) -> U
         session, found.task, found.args, found.kwargs, celery=celery, tenant_id=found.tenant_id
     )
     session.flush()
-    # Where it was, whatever the routes of this process say.
-    session.get_one(OutboxMessage, message_id).queue = found.queue
+    message = session.get_one(OutboxMessage, message_id)
+    # Where it was, whatever the routes of this process say; and of the trace it was.
+    message.queue = found.queue
+    if found.headers:
+        message.headers = found.headers
     session.delete(found)
     return message_id
 

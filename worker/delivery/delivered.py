@@ -7,6 +7,7 @@ from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 from shared.contract import QUEUES, TASKS
+from shared.queueing import trace_context
 from shared.queueing.publishing import plain_json
 from shared.queueing.task import FlaskTask
 
@@ -37,6 +38,8 @@ class Delivered:
     is_redelivered: bool
     #: Whether other tasks hang on this one; only Celery's own messages can say so.
     is_part_of_canvas: bool
+    #: Whose trace it belongs to.
+    headers: Mapping[str, str]
 
     @classmethod
     def to(cls, task: FlaskTask) -> "Delivered":
@@ -56,6 +59,7 @@ class Delivered:
             retries=request.retries or 0,
             is_redelivered=bool(delivery.get("redelivered")),
             is_part_of_canvas=task.is_part_of_canvas,
+            headers=trace_context.sound(vars(request)),
         )
 
     def __str__(self) -> str:
@@ -92,6 +96,7 @@ class Delivered:
             "queue": self.queue,
             "args": json.dumps(plain_json(list(positional))),
             "kwargs": json.dumps(plain_json(dict(named))),
+            "headers": json.dumps(self.headers) if self.headers else None,
         }
 
 

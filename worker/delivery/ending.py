@@ -1,6 +1,8 @@
 """What becomes of a message when its task has ended, or must not begin."""
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 from celery.exceptions import Ignore, Reject, Retry
@@ -11,15 +13,16 @@ from shared.errors import (
     DeadlineExceeded,
     Permanent,
     RagWorkerError,
-    RateLimited,
+    ServiceAway,
     ShuttingDown,
     SkippedBySwitch,
     Superseded,
     Transient,
     UnexpectedFailure,
 )
-from shared.queueing.outage import RETRYABLE
-from shared.queueing.task import wait_seconds
+from shared.queueing.outage import RETRYABLE, SERVER_LOST, UNCOUNTED
+from shared.queueing.outcome import Outcome
+from shared.queueing.task import away_seconds, wait_seconds
 from shared.settings.delivery import DeliverySettings
 from worker.delivery import pickup
 from worker.delivery.delivered import Delivered
@@ -36,6 +39,7 @@ class Ending:
         settings: limits.
         delivered: the message.
         message: this worker's hold on its row; ``None`` for one that has no row.
+        owe: does what the database is not there for, as soon as it is.
     """
 
     def __init__(
@@ -44,11 +48,13 @@ class Ending:
         settings: DeliverySettings,
         delivered: Delivered,
         message: PickedUp | None,
+        owe: Callable[[Callable[[], None]], None],
     ) -> None:
         self._engine = engine
         self._settings = settings
         self._delivered = delivered
         self._message = message
+        self._owe = owe
 
     def finish(self) -> None:
         """It is done."""
@@ -103,7 +109,7 @@ class Ending:
             pickup.decline(self._engine, self._delivered.id)
         else:
             self.adopt(attempts=self._delivered.retries)
-        raise Ignore
+        raise Ignore(Outcome.HELD)
 
     def try_again(self, error: Exception) -> NoReturn:
         """Put it back into the outbox, with backoff; or bury it, when no try is left.
@@ -115,9 +121,17 @@ class Ending:
         """
         if self._delivered.is_part_of_canvas:
             raise error
-        counts = not isinstance(error, (ShuttingDown, RateLimited))
+        counts = not isinstance(error, UNCOUNTED)
         delay_seconds = 0.0 if isinstance(error, ShuttingDown) else self._wait_seconds(error)
-        if counts:
+        if isinstance(error, ServiceAway):
+            # Nothing else would tell an operator: none of its work fails.
+            logger.warning(
+                "%s waits for a service: %s",
+                self._delivered,
+                error,
+                extra={"action": "task.service_away"},
+            )
+        if counts or isinstance(error, ServiceAway):
             self._require_budget(error, delay_seconds)
         self._put_back(delay_seconds, str(error), counts=counts)
         when: Any = delay_seconds
@@ -151,7 +165,8 @@ class Ending:
             self._put_back(wait_seconds(self._message.lease.attempt - 1), str(answer))
         else:
             self.finish()
-        raise Ignore from answer
+        was_rejected = isinstance(answer, Reject)
+        raise Ignore(Outcome.REJECTED if was_rejected else Outcome.IGNORED) from answer
 
     def close(self, error: Exception) -> None:
         """Write down the end that an error brought."""
@@ -169,8 +184,9 @@ class Ending:
         if isinstance(reason, Permanent):
             self.give_up(reason)
         elif not self._delivered.is_part_of_canvas:
-            counts = not isinstance(reason, ShuttingDown)
-            delay_seconds = self._wait_seconds(reason) if counts else 0.0
+            counts = not isinstance(reason, UNCOUNTED)
+            is_told_to_go = isinstance(reason, ShuttingDown)
+            delay_seconds = 0.0 if is_told_to_go else self._wait_seconds(reason)
             self._put_back(delay_seconds, str(reason), counts=counts)
 
     def give_up(self, reason: RagWorkerError, *, counts: bool = True) -> None:
@@ -186,6 +202,8 @@ class Ending:
     def _wait_seconds(self, error: Exception) -> float:
         attempt = self._message.lease.attempt if self._message else self._delivered.retries + 1
         wanted = error.retry_after_seconds if isinstance(error, Transient) else None
+        if wanted is None and self._message is not None and isinstance(error, ServiceAway):
+            return away_seconds(self._message.age_seconds)
         return wait_seconds(attempt - 1, wanted)
 
     def _require_budget(self, error: Exception, delay_seconds: float) -> None:
@@ -193,7 +211,7 @@ class Ending:
             return
         max_retries = self._delivered.task.max_retries
         attempt, age_seconds = self._message.lease.attempt, self._message.age_seconds
-        has_tries = max_retries is None or attempt <= max_retries
+        has_tries = max_retries is None or attempt <= max_retries or isinstance(error, ServiceAway)
         budget_seconds = self._settings.delivery_retry_budget_seconds
         if has_tries and age_seconds + delay_seconds <= budget_seconds:
             return
@@ -214,7 +232,8 @@ class Ending:
     ) -> None:
         args, kwargs = called_with
         if self._message is not None:
-            pickup.hand_back(
+            give_back = partial(
+                pickup.hand_back,
                 self._engine,
                 self._message,
                 delay_seconds,
@@ -223,6 +242,11 @@ class Ending:
                 args=args,
                 kwargs=kwargs,
             )
+            try:
+                give_back()
+            except SERVER_LOST:
+                self._owe(give_back)
+                raise
             return
         attempts = self._delivered.retries + (1 if counts else 0)
         pickup.adopt(

@@ -26,6 +26,7 @@ from shared.errors import (
     UnexpectedFailure,
 )
 from shared.queueing.outage import RETRYABLE
+from shared.queueing.outcome import Outcome
 from shared.queueing.task import FlaskTask
 from shared.settings.delivery import DeliverySettings
 from worker.delivery import pickup, shutdown
@@ -34,6 +35,7 @@ from worker.delivery.ending import Ending
 from worker.delivery.heartbeat import Heartbeat
 from worker.delivery.pickup import PickedUp
 from worker.delivery.runs import Limits, running
+from worker.delivery.subjects import name_subject
 from worker.delivery.switches import Action, Rule, Switches
 from worker.delivery.watchdog import Watchdog
 
@@ -78,6 +80,7 @@ class Execution:
         """
         self._watchdog.ensure_running()
         delivered = Delivered.to(task)
+        name_subject(self._engine, delivered)
         self._require_service(delivered)
         self._require_no_switch(delivered)
         self._require_first_delivery(delivered)
@@ -103,7 +106,7 @@ class Execution:
         return result
 
     def _ending(self, delivered: Delivered, message: PickedUp | None) -> Ending:
-        return Ending(self._engine, self._settings, delivered, message)
+        return Ending(self._engine, self._settings, delivered, message, self._heartbeat.owe)
 
     def _pick_up(self, delivered: Delivered) -> PickedUp | None:
         if not delivered.has_row:
@@ -129,8 +132,11 @@ class Execution:
             self._settings.delivery_unstoppable_seconds,
         )
         is_again = delivered.is_redelivered if message is None else message.lease.attempt > 1
+        tenant_id = delivered.tenant_id if message is None else str(message.tenant_id)
         with ExitStack() as stack:
-            run = stack.enter_context(running(str(delivered), limits, give_up, is_again=is_again))
+            run = stack.enter_context(
+                running(str(delivered), limits, give_up, tenant_id, is_again=is_again)
+            )
             if message is not None:
                 stack.enter_context(self._heartbeat.keep(message.lease))
             try:
@@ -147,14 +153,14 @@ class Execution:
         if not delivered.has_row:
             raise Reject(ShuttingDown(), requeue=True)
         pickup.decline(self._engine, delivered.id)
-        raise Ignore
+        raise Ignore(Outcome.HANDED_BACK)
 
     def _require_first_delivery(self, delivered: Delivered) -> None:
         """A plain message that comes back gets a row: from there its deaths are counted."""
         if delivered.has_row or not delivered.is_redelivered or delivered.is_part_of_canvas:
             return
         self._ending(delivered, None).adopt(attempts=delivered.retries + 1)
-        raise Ignore
+        raise Ignore(Outcome.HANDED_BACK)
 
     def _require_no_switch(self, delivered: Delivered) -> None:
         rule = self._switches.matching(
@@ -168,7 +174,7 @@ class Execution:
         if rule is None:
             return
         if delivered.task.name in SCHEDULED and not delivered.has_row:
-            raise Ignore  # the schedule sends the next one: they must not pile up
+            raise Ignore(Outcome.HELD)  # the schedule sends the next one: they must not pile up
         logger.info("%s: %s", delivered, rule, extra={"action": "task.switched"})
         if rule.action is Action.HOLD:
             self._hold(delivered)
@@ -182,7 +188,7 @@ class Execution:
     def _hold(self, delivered: Delivered) -> None:
         if delivered.is_part_of_canvas:
             delivered.task.wait_in_broker(_HELD_IN_BROKER_SECONDS)
-            raise Ignore
+            raise Ignore(Outcome.HELD)
         self._ending(delivered, None).hold()
 
     def _skip(self, delivered: Delivered, rule: Rule) -> None:

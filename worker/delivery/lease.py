@@ -7,12 +7,14 @@ M. Kleppmann, "How to do distributed locking", 2016 (fencing tokens).
 
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 from uuid import UUID
 
 from sqlalchemy import (
+    ARRAY,
     Column,
     ColumnElement,
     Connection,
@@ -20,10 +22,12 @@ from sqlalchemy import (
     Row,
     Table,
     Update,
+    any_,
     bindparam,
     func,
     inspect,
     or_,
+    select,
     update,
 )
 from sqlalchemy import cast as sql_cast
@@ -113,6 +117,20 @@ def claim_row(
     return None if row is None else (_lease(model, row_id, seconds, row), row)
 
 
+def claim_rows(
+    connection: Connection,
+    model: type[Leased],
+    row_ids: Sequence[UUID],
+    seconds: float,
+    conditions: tuple[ColumnElement[bool], ...],
+) -> dict[UUID, tuple[Lease, Row[Any]]]:
+    """As ``claim_row`` for many, in one statement; a row that anybody has locked is left out."""
+    statement = _claim_many(table_of(model), conditions)
+    parameters = {"row_ids_": list(row_ids), "seconds_": seconds, "owner_": owner()}
+    rows = connection.execute(statement, parameters).all()
+    return {row.id: (_lease(model, row.id, seconds, row), row) for row in rows}
+
+
 def renew(session: Session | Connection, lease: Lease, **values: Any) -> None:
     """Extend the lease and write ``values`` to its row, in the caller's transaction.
 
@@ -200,23 +218,35 @@ def _claim(
     kinds: _Kinds,
     returned: tuple[Column[Any], ...],
 ) -> Update:
-    return (
-        update(table)
-        .where(
-            table.c.id == bindparam("row_id_"),
-            or_(table.c.lease_expires_at.is_(None), table.c.lease_expires_at < func.now()),
-            *conditions,
-        )
-        .values(
-            lease_token=table.c.lease_token + 1,
-            lease_expires_at=func.statement_timestamp() + _seconds(bindparam("seconds_")),
-            lease_owner=bindparam("owner_"),
-            attempts=table.c.attempts + 1,
-            # Nobody gave it back: whoever had it is dead, or as good as dead.
-            deaths=table.c.deaths + sql_cast(table.c.lease_expires_at.is_not(None), Integer),
-            **_assigned(kinds),
-        )
-        .returning(*returned)
+    is_wanted = table.c.id == bindparam("row_id_")
+    taken = _taking(table).where(is_wanted, _is_free(table), *conditions)
+    return taken.values(**_assigned(kinds)).returning(*returned)
+
+
+@lru_cache(maxsize=64)
+def _claim_many(table: Table, conditions: tuple[ColumnElement[bool], ...]) -> Update:
+    wanted = any_(bindparam("row_ids_", type_=ARRAY(table.c.id.type)))
+    free = (
+        select(table.c.id)
+        .where(table.c.id == wanted, _is_free(table), *conditions)
+        .with_for_update(skip_locked=True)
+        .cte("free")
+    )
+    return _taking(table).where(table.c.id == free.c.id).returning(*table.c)
+
+
+def _is_free(table: Table) -> ColumnElement[bool]:
+    return or_(table.c.lease_expires_at.is_(None), table.c.lease_expires_at < func.now())
+
+
+def _taking(table: Table) -> Update:
+    return update(table).values(
+        lease_token=table.c.lease_token + 1,
+        lease_expires_at=func.statement_timestamp() + _seconds(bindparam("seconds_")),
+        lease_owner=bindparam("owner_"),
+        attempts=table.c.attempts + 1,
+        # Nobody gave it back: whoever had it is dead, or as good as dead.
+        deaths=table.c.deaths + sql_cast(table.c.lease_expires_at.is_not(None), Integer),
     )
 
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Protocol, TypeVar
 
 from shared.errors import (
@@ -10,11 +11,11 @@ from shared.errors import (
     ConfigurationError,
     Permanent,
     RateLimited,
-    ShuttingDown,
+    ServiceAway,
     Superseded,
     UnexpectedFailure,
 )
-from shared.queueing.outage import RETRYABLE, SERVER_LOST
+from shared.queueing.outage import RETRYABLE, SERVER_LOST, UNCOUNTED
 from worker.delivery import runs
 from worker.delivery.lease import Lease, table_of
 
@@ -28,6 +29,9 @@ class KeepsLeases(Protocol):
 
     def keep(self, lease: Lease) -> AbstractContextManager[None]:
         """Renew the lease while the block runs; end the task when it is lost."""
+
+    def owe(self, give_back: Callable[[], None]) -> None:
+        """Give a lease back as soon as the database answers; ``give_back`` just found it away."""
 
 
 class Ends(Protocol):
@@ -83,7 +87,7 @@ def run_leased(
     except Superseded:
         raise
     except RETRYABLE as error:
-        _hand_back(lease, ends, error)
+        _hand_back(lease, ends, error, heartbeat)
         raise
     except (Permanent, ConfigurationError) as error:
         _fail(lease, ends, error)
@@ -96,8 +100,17 @@ def run_leased(
 
 
 def attempts_after(lease: Lease, error: Exception) -> int:
-    """The attempts of a row that is handed back: a shutdown or a full rate is not its fault."""
-    return lease.attempt - isinstance(error, (ShuttingDown, RateLimited))
+    """The attempts of a row that is handed back, without one that was stopped by no fault of it."""
+    return lease.attempt - isinstance(error, UNCOUNTED)
+
+
+def reason_of(lease: Lease, error: Exception) -> str:
+    """What a row says that is handed back."""
+    if isinstance(error, RateLimited):  # it waits its turn, however long that takes
+        return f"waits its turn: {error}"
+    if isinstance(error, ServiceAway):
+        return f"waits for a service: {error}"
+    return f"attempt {lease.attempt} failed and will be repeated: {error}"
 
 
 def require_attempts_left(
@@ -133,13 +146,15 @@ def require_attempts_left(
         )
 
 
-def _hand_back(lease: Lease, ends: Ends, error: Exception) -> None:
+def _hand_back(lease: Lease, ends: Ends, error: Exception, heartbeat: KeepsLeases) -> None:
     try:
         ends.hand_back(error)
     except Superseded as superseded:
         _log_superseded(lease, superseded)
     except SERVER_LOST as lost:
-        # The lease runs out by itself, and the next delivery starts at the checkpoint.
+        # Should this process end before that, the lease runs out by itself, and the next
+        # delivery starts at the checkpoint.
+        heartbeat.owe(partial(ends.hand_back, error))
         logger.warning(
             "%s not handed back: %s",
             lease.row_id,

@@ -1,156 +1,184 @@
-"""Measures what waits and what is under way, and serves it to Prometheus."""
+"""Asks the servers for figures when Prometheus asks, and answers whatever they do."""
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
+from celery import Celery
 from kombu import Connection as BrokerConnection
-from prometheus_client import start_http_server
-from sqlalchemy import Connection, Engine, text
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from sqlalchemy import NullPool, create_engine
+from sqlalchemy.exc import DBAPIError
 
-from shared.queueing.publishing import Bounds
-from worker.delivery import broker, metrics
+from shared.contract import QUEUES
+from shared.settings import Settings
+from shared.settings.database import DatabaseSettings
+from worker.delivery.figures import (
+    DATABASE_READINGS,
+    FIGURES,
+    Figure,
+    Sample,
+    Scope,
+    broker_samples,
+)
+from worker.delivery.nodes import Patience
 
 logger = logging.getLogger(__name__)
 
-#: Counting more of a backlog would cost more than the number is worth.
-MOST_COUNTED = 100_000
-#: How many times longer than a measurement the pause after it is: every worker measures.
-_REST = 100
+#: A scrape waits no longer for all servers together.
+_PATIENCE_SECONDS = 1.0
+#: Figures this old are good enough.
+_FRESH_SECONDS = 3.0
+#: Or as old as so many times what they cost: every worker measures.
+_REST = 20
+_LONGEST_REST_SECONDS = 30.0
+#: Before a server that does not answer is asked again.
+_RECOVERY_SECONDS = 1.0
+_STATEMENT_MILLISECONDS = 1000
+#: The least that libpq takes.
+_CONNECT_SECONDS = 2
 
-_MEASURE = text("""
-    WITH RECURSIVE lanes AS (
-        (SELECT priority, tenant_id, available_at FROM outbox
-         WHERE published_at IS NULL AND queue = :queue
-         ORDER BY priority, tenant_id, available_at LIMIT 1)
-        UNION ALL
-        SELECT following.priority, following.tenant_id, following.available_at
-        FROM lanes, LATERAL (
-            SELECT priority, tenant_id, available_at FROM outbox
-            WHERE published_at IS NULL AND queue = :queue
-              AND (priority, tenant_id) > (lanes.priority, lanes.tenant_id)
-            ORDER BY priority, tenant_id, available_at LIMIT 1
-        ) AS following
-    ),
-    busy AS (
-        SELECT count(*) AS messages FROM outbox
-        WHERE published_at IS NOT NULL AND queue = :queue GROUP BY tenant_id
-    )
-    SELECT (SELECT count(*) FROM (
-               SELECT 1 FROM outbox
-               WHERE published_at IS NULL AND queue = :queue LIMIT :most
-           ) AS counted) AS unpublished,
-           CAST(coalesce(extract(epoch FROM (
-               SELECT now() - min(available_at) FROM lanes WHERE available_at <= now()
-           )), 0) AS float8) AS oldest_seconds,
-           CAST(coalesce(sum(messages), 0) AS bigint) AS in_flight,
-           count(*) FILTER (WHERE messages >= :tenant_cap) AS tenants_at_cap
-    FROM busy
-""")
-_DEAD_LETTERS = text("SELECT count(*) FROM dead_letters")
-_BREAKERS = text("SELECT count(*) FROM trace_breakers WHERE open_until IS NOT NULL")
-_CONSUMERS = text("""
-    SELECT count(*) FROM worker_nodes
-    WHERE CAST(:queue AS text) = ANY(queues)
-      AND seen_at > statement_timestamp() - make_interval(secs => :silent_seconds)
-""")
-# Runs are in pool children and in other workers: their own counters nobody would see.
-_SCHEDULE = text("""
-    SELECT name, total, error IS NOT NULL AS has_failed,
-           CAST(extract(epoch FROM statement_timestamp() - ended_at) AS float8) AS ago_seconds
-    FROM scheduled_runs
-""")
+DEPENDENCY_UP = Figure(
+    "rag_worker_dependency_up", "Whether it answered when it was last asked.", ("dependency",)
+)
 
 
-class Measurement:
-    """Fills the gauges when called, as often as it costs next to nothing.
+class Asked:
+    """One server, asked in a thread of its own when its last answer is old.
 
     Args:
-        engine: the database.
-        connect: gives a connection to the broker.
-        queues: those to measure.
-        bounds: what the broker may hold.
-        silent_seconds: a worker that has not reported for so long counts no more.
+        name: what people call it.
+        ask: brings its figures, or raises.
+    """
+
+    def __init__(self, name: str, ask: Callable[[], list[Sample]]) -> None:
+        self.name = name
+        self._ask = ask
+        self._samples: list[Sample] | None = None
+        self._is_up: bool | None = None
+        self._good_until = 0.0
+        self._answered = threading.Event()
+        self._answered.set()
+        self._lock = threading.Lock()
+
+    def begin(self) -> None:
+        """Ask, unless the last answer is still good or still on its way."""
+        with self._lock:
+            if not self._answered.is_set() or time.monotonic() < self._good_until:
+                return
+            self._answered.clear()
+        threading.Thread(target=self._run, name=f"measuring {self.name}", daemon=True).start()
+
+    def samples(self, seconds: float) -> list[Sample] | None:
+        """Its figures; ``None`` when it does not answer within the time."""
+        return self._samples if self._answered.wait(max(seconds, 0.0)) else None
+
+    def _run(self) -> None:
+        began = time.monotonic()
+        try:
+            self._samples = self._ask()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the rest is served
+            self._samples = None
+            self._good_until = time.monotonic() + _RECOVERY_SECONDS
+            if self._is_up is not False:
+                self._is_up = False
+                logger.warning(
+                    "no figures of the %s: %s", self.name, error, extra={"action": "metrics.away"}
+                )
+        else:
+            self._is_up, ended = True, time.monotonic()
+            rest = min(_REST * (ended - began), _LONGEST_REST_SECONDS)
+            self._good_until = ended + max(rest, _FRESH_SECONDS)
+        finally:
+            self._answered.set()
+
+
+class Measurement(Collector):
+    """The figures of all servers; one that is away costs its own, and says so.
+
+    Args:
+        database: the database's settings.
+        connect: makes a connection to the broker.
+        scope: what is looked at.
     """
 
     def __init__(
-        self,
-        engine: Engine,
-        connect: Callable[[], BrokerConnection],
-        queues: Sequence[str],
-        bounds: Bounds,
-        silent_seconds: float = 30.0,
+        self, database: DatabaseSettings, connect: Callable[[], BrokerConnection], scope: Scope
     ) -> None:
-        self._silent_seconds = silent_seconds
-        self._engine = engine
+        self._scope = scope
         self._connect = connect
-        self._queues = tuple(queues)
-        self._bounds = bounds
-        self._rest_until = 0.0
-
-    def __call__(self) -> None:
-        """Measure once, unless the last time was expensive and not long ago.
-
-        Raises:
-            SQLAlchemyError: the database does not answer.
-            redis.exceptions.RedisError: the broker does not answer.
-        """
-        began = time.monotonic()
-        if began < self._rest_until:
-            return
-        with self._engine.connect() as database:
-            database.execution_options(isolation_level="AUTOCOMMIT")
-            for queue in self._queues:
-                _measure_queue(database, queue, self._bounds)
-                values = {"queue": queue, "silent_seconds": self._silent_seconds}
-                consumers = database.scalar(_CONSUMERS, values) or 0
-                metrics.QUEUE_CONSUMERS.labels(queue).set(consumers)
-            _measure_schedule(database)
-            metrics.DEAD_LETTERS.set(database.scalar(_DEAD_LETTERS) or 0)
-            metrics.TRACE_BREAKERS_OPEN.set(database.scalar(_BREAKERS) or 0)
-        for queue in self._queues:
-            metrics.BROKER_BACKLOG.labels(queue).set(broker.backlog(self._connect(), queue))
-        ended = time.monotonic()
-        self._rest_until = ended + _REST * (ended - began)
-
-
-def measured(database: Connection, queue: str, tenant_cap: int = 1) -> Any:
-    """What of a queue is in the outbox: a row of ``_MEASURE``."""
-    values = {"queue": queue, "most": MOST_COUNTED, "tenant_cap": tenant_cap}
-    return database.execute(_MEASURE, values).one()
-
-
-def _measure_queue(database: Connection, queue: str, bounds: Bounds) -> None:
-    row = measured(database, queue, bounds.tenant_cap)
-    values = {
-        metrics.OUTBOX_UNPUBLISHED: row.unpublished,
-        metrics.OUTBOX_OLDEST_SECONDS: row.oldest_seconds,
-        metrics.OUTBOX_IN_FLIGHT: row.in_flight,
-        metrics.OUTBOX_TENANTS_AT_CAP: row.tenants_at_cap,
-    }
-    for gauge, value in values.items():
-        gauge.labels(queue).set(value)
-
-
-def _measure_schedule(database: Connection) -> None:
-    for row in database.execute(_SCHEDULE):
-        metrics.SCHEDULE_DONE.labels(row.name).set(row.total)
-        metrics.SCHEDULE_FAILED.labels(row.name).set(row.has_failed)
-        if row.ago_seconds is not None:
-            metrics.SCHEDULE_AGO_SECONDS.labels(row.name).set(row.ago_seconds)
-
-
-def serve_metrics(host: str, port: int) -> None:
-    """Serve the metrics at ``/metrics`` until the process ends; port 0 means no.
-
-    A port that somebody else has costs the metrics, not the worker.
-    """
-    if not port:
-        return
-    try:
-        start_http_server(port, host)
-    except OSError as error:
-        logger.error(  # noqa: TRY400 - the reason is in the line
-            "no metrics at %s:%s: %s", host, port, error, extra={"action": "metrics.not_served"}
+        self._connection: BrokerConnection | None = None
+        # Of its own: tasks may have taken all connections of the pool, and a scrape cannot wait.
+        self._engine = create_engine(
+            database.url,
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+            connect_args={
+                **database.engine_options["connect_args"],
+                "connect_timeout": _CONNECT_SECONDS,
+                "options": f"-c timezone=UTC -c statement_timeout={_STATEMENT_MILLISECONDS}",
+            },
         )
+        self._servers = (Asked("database", self._ask_database), Asked("broker", self._ask_broker))
+
+    @classmethod
+    def of(cls, settings: Settings, celery: Celery) -> "Measurement":
+        """What an application's metrics need."""
+        silent_seconds = Patience.of(settings).silent_seconds
+        tenants = settings.metrics.metrics_tenants_max
+        scope = Scope(QUEUES, celery.conf.outbox_bounds, silent_seconds, tenants)
+        return cls(settings.database, celery.connection_for_write, scope)
+
+    def describe(self) -> list[Metric]:
+        """The families, without samples."""
+        return [one.family() for one in (DEPENDENCY_UP, *FIGURES)]
+
+    def collect(self) -> Iterator[Metric]:
+        """The figures that there are within a second."""
+        until = time.monotonic() + _PATIENCE_SECONDS
+        for server in self._servers:
+            server.begin()
+        up = DEPENDENCY_UP.family()
+        samples: list[Sample] = []
+        for server in self._servers:
+            found = server.samples(until - time.monotonic())
+            up.add_metric([server.name], found is not None)
+            samples += found or []
+        yield up
+        yield from _families(samples)
+
+    def _ask_database(self) -> list[Sample]:
+        samples: list[Sample] = []
+        with self._engine.connect() as database:
+            for reading in DATABASE_READINGS:
+                try:
+                    samples += list(reading(database, self._scope))
+                except DBAPIError as error:
+                    if error.connection_invalidated:
+                        raise
+                    # Too slow, or of a newer version than the tables: the others may be there.
+                    logger.warning("%s", error, extra={"action": "metrics.not_measured"})
+        return samples
+
+    def _ask_broker(self) -> list[Sample]:
+        try:
+            if self._connection is None:
+                self._connection = self._connect()
+            # Left alone, kombu tries for as long as its connection timeout is.
+            connection = self._connection.ensure_connection(max_retries=1, interval_start=0)
+            return broker_samples(connection, self._scope)
+        except BaseException:
+            failed, self._connection = self._connection, None
+            if failed is not None:
+                failed.release()
+            raise
+
+
+def _families(samples: Sequence[Sample]) -> Iterator[GaugeMetricFamily]:
+    families = {figure: figure.family() for figure in FIGURES}
+    for figure, labels, value in samples:
+        families[figure].add_metric(labels, value)
+    yield from (family for family in families.values() if family.samples)

@@ -15,15 +15,17 @@ import psutil
 from sqlalchemy import Engine, Row, text
 
 from shared.settings import Settings
+from worker.delivery.processes import running
 
 #: Reports that may be missed before a worker counts as silent.
 _MISSED_REPORTS = 3
-#: How far a host's clock may be set between two readings of one process's creation.
-_CLOCK_SECONDS = 5.0
+#: From here on a host's clock is wrong, and not the time that a report takes.
+CLOCK_TOLERANCE_SECONDS = 5.0
 
 #: What ``node_of`` needs of a row.
 COLUMNS = """
     name, host, pid, process_created, pool, concurrency, queues, busy,
+    clock_offset_seconds,
     extract(epoch FROM statement_timestamp() - seen_at) AS silent_seconds,
     extract(epoch FROM statement_timestamp() - greatest(started_at, last_consumed_at))
         AS idle_seconds,
@@ -91,21 +93,28 @@ class Node:
     concurrency: int
     queues: tuple[str, ...]
     busy: int
+    #: Its host's clock less the database's; positive: it is ahead.
+    clock_offset_seconds: float
     silent_seconds: float
     #: Since it took a message, or started.
     idle_seconds: float
     #: Since when messages waited and it had room, at every look; 0 when they do not.
     unserved_seconds: float
 
+    def clock_line(self) -> str | None:
+        """What to say of its clock; ``None`` while that is right."""
+        offset_seconds = self.clock_offset_seconds
+        if abs(offset_seconds) < CLOCK_TOLERANCE_SECONDS:
+            return None
+        side = "ahead of" if offset_seconds > 0 else "behind"
+        return (
+            f"the clock of worker {self.name} is {abs(offset_seconds):.0f} s {side} the "
+            f"database's: set the time of its host {self.host} (NTP)"
+        )
+
     def process(self) -> psutil.Process | None:
         """Its main process, if that runs on this host; call it on the node's host only."""
-        try:
-            found = psutil.Process(self.pid)
-            is_ours = abs(found.create_time() - self.process_created) < _CLOCK_SECONDS
-            runs = is_ours and found.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            return None
-        return found if runs else None
+        return running(self.pid, self.process_created)
 
     def waiting(self, backlog: Mapping[str, int]) -> dict[str, int]:
         """The queues of its own in which messages wait, and how many."""

@@ -23,6 +23,7 @@ from shared.models import NO_TENANT, OutboxMessage
 from shared.queueing.publishing import plain_json, wake_relays
 from shared.submitting.files import storable
 from worker.delivery.lease import Lease, owner
+from worker.delivery.pickup_groups import finished, picked_up
 from worker.delivery.single import single_statements
 
 _PICK_UP = text("""
@@ -63,19 +64,21 @@ _OWNER = """
 # Given up by a worker that died before it could acknowledge, it must not come back.
 _NOT_BURIED = "NOT EXISTS (SELECT FROM dead_letters WHERE message_id = CAST(:id AS uuid))"
 _ADOPT = text(f"""
-    INSERT INTO outbox (id, tenant_id, task, queue, args, kwargs, available_at, attempts, error)
+    INSERT INTO outbox (id, tenant_id, task, queue, args, kwargs, available_at, attempts, error,
+                        headers)
     SELECT CAST(:id AS uuid), {_OWNER}, :task, :queue, CAST(:args AS jsonb),
            CAST(:kwargs AS jsonb),
-           statement_timestamp() + make_interval(secs => :delay_seconds), :attempts, :error
+           statement_timestamp() + make_interval(secs => :delay_seconds), :attempts, :error,
+           CAST(:headers AS jsonb)
     WHERE {_NOT_BURIED}
     ON CONFLICT (id) DO NOTHING
 """)
 _BURY_UNWRITTEN = text(f"""
     INSERT INTO dead_letters (id, message_id, tenant_id, task, queue, args, kwargs, attempts,
-                              exception, reason, traceback)
+                              exception, reason, traceback, headers)
     SELECT CAST(:letter_id AS uuid), CAST(:id AS uuid), {_OWNER}, :task, :queue,
            CAST(:args AS jsonb), CAST(:kwargs AS jsonb), :attempts,
-           :exception, :reason, :traceback
+           :exception, :reason, :traceback, CAST(:headers AS jsonb)
     WHERE {_NOT_BURIED}
     RETURNING id
 """)
@@ -88,12 +91,12 @@ _DECLINE = text("""
 _BURY = text("""
     WITH done AS (
         DELETE FROM outbox WHERE id = :message_id AND lease_token = :token
-        RETURNING id, tenant_id, task, queue, args, kwargs, attempts
+        RETURNING id, tenant_id, task, queue, args, kwargs, attempts, headers
     )
     INSERT INTO dead_letters (id, message_id, tenant_id, task, queue, args, kwargs, attempts,
-                              exception, reason, traceback)
+                              exception, reason, traceback, headers)
     SELECT :letter_id, id, tenant_id, task, queue, args, kwargs, attempts - :uncounted,
-           :exception, :reason, :traceback FROM done
+           :exception, :reason, :traceback, headers FROM done
     RETURNING id
 """)
 
@@ -128,7 +131,9 @@ def pick_up(engine: Engine, message_id: UUID, lease_seconds: float) -> PickedUp:
             _explain(connection, message_id)
         return row
 
-    row = _twice(partial(single_statements, engine), claim)
+    row = picked_up(engine, lease_seconds)(message_id)
+    if row is None:
+        row = _twice(partial(single_statements, engine), claim)
     lease = Lease(
         OutboxMessage, message_id, row.lease_token, row.attempts, row.deaths, lease_seconds
     )
@@ -149,7 +154,9 @@ def decline(engine: Engine, message_id: UUID) -> None:
 
 def finish(engine: Engine, message: PickedUp) -> None:
     """The task is done: the message goes. A newer owner's stays."""
-    _write(engine, _DONE, {"id": message.id, "token": message.lease.token})
+    token = message.lease.token
+    if finished(engine)((message.id, token)) is None:
+        _write(engine, _DONE, {"id": message.id, "token": token})
 
 
 def hand_back(

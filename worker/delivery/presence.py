@@ -5,6 +5,7 @@ did: a worker can be alive, connected, and take nothing. One that finds itself s
 starts itself anew.
 """
 
+import logging
 import os
 import platform
 import time
@@ -20,10 +21,12 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.queueing.publishing import BROKER_ERRORS
-from worker.delivery import broker, shutdown
+from worker.delivery import broker, metrics, shutdown
 from worker.delivery.burying import Undertaker
 from worker.delivery.nodes import COLUMNS, Node, Patience, node_of
 from worker.delivery.restarting import restart_worker
+
+logger = logging.getLogger(__name__)
 
 #: What tasks in a pool's children get to hand back their work before a restart.
 _HAND_BACK_SECONDS = 10.0
@@ -32,19 +35,22 @@ _POLL_SECONDS = 0.1
 _REPORT = text(f"""
     INSERT INTO worker_nodes AS known (
         name, host, pid, process_created, pool, concurrency, queues, busy,
-        started_at, seen_at, last_consumed_at, unserved_since
+        started_at, seen_at, last_consumed_at, unserved_since,
+        clock_offset_seconds
     )
     VALUES (
         :name, :host, :pid, :process_created, :pool, :concurrency, CAST(:queues AS text[]), :busy,
         now() - make_interval(secs => :age_seconds), now(),
         now() - make_interval(secs => :consumed_seconds),
-        CASE WHEN :unserved IN ('anew', 'yes') THEN now() END
+        CASE WHEN :unserved IN ('anew', 'yes') THEN now() END,
+        CAST(:clock AS float8) - extract(epoch FROM statement_timestamp())
     )
     ON CONFLICT (name) DO UPDATE SET
         host = excluded.host, pid = excluded.pid, process_created = excluded.process_created,
         pool = excluded.pool, concurrency = excluded.concurrency, queues = excluded.queues,
         busy = excluded.busy, started_at = excluded.started_at, seen_at = excluded.seen_at,
         last_consumed_at = excluded.last_consumed_at,
+        clock_offset_seconds = excluded.clock_offset_seconds,
         unserved_since = CASE :unserved
             WHEN 'anew' THEN now()
             WHEN 'yes' THEN coalesce(known.unserved_since, now())
@@ -99,6 +105,7 @@ class Presence:
         report_seconds = patience.report_seconds
         self._undertaker = Undertaker(engine, identity.name, platform.node(), report_seconds)
         self._has_reported = False
+        self._is_clock_wrong = False
         #: Whether the last report could count the messages.
         self._has_counted = False
 
@@ -117,6 +124,7 @@ class Presence:
             self._undertaker.bury_predecessor()
         node = self._write(backlog)
         self._has_reported = True
+        self._judge_clock(node)
         self._undertaker.bury_silent()
         if backlog is None or shutdown.is_begun() or not node.is_wedged(backlog, self._patience):
             return
@@ -147,11 +155,20 @@ class Presence:
             "age_seconds": now - self._started,
             "consumed_seconds": None if self._consumed is None else now - self._consumed,
             "unserved": self._unserved(backlog, busy),
+            "clock": time.time(),
         }
         self._has_counted = backlog is not None
         with self._engine.begin() as connection:
             connection.execute(_FORGET_OLD)
             return node_of(connection.execute(_REPORT, values).one())
+
+    def _judge_clock(self, node: Node) -> None:
+        metrics.CLOCK_OFFSET_SECONDS.set(node.clock_offset_seconds)
+        line = node.clock_line()
+        if line and not self._is_clock_wrong:
+            # Leases go by the database's clock; only a message's expiry is the worker's to judge.
+            logger.warning("%s", line, extra={"action": "presence.clock"})
+        self._is_clock_wrong = line is not None
 
     def _unserved(self, backlog: Mapping[str, int] | None, busy: int) -> str:
         if backlog is None:

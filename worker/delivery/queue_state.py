@@ -7,7 +7,7 @@ from kombu import Connection as BrokerConnection
 from sqlalchemy import Engine, text
 
 from shared.contract import QUEUES, TASKS
-from worker.delivery.measuring import MOST_COUNTED, measured
+from worker.delivery.figures import MOST_COUNTED, measured
 from worker.delivery.nodes import Node, Patience, State, observe
 from worker.delivery.presence import backlog_of
 
@@ -36,7 +36,7 @@ class QueueState:
 
     Attributes:
         waiting: messages in the outbox that the broker has not got, counted up to
-            ``measuring.MOST_COUNTED``.
+            ``figures.MOST_COUNTED``.
         in_broker: messages in the broker that no worker has taken.
         in_flight: messages of the outbox that the broker or a worker has.
         oldest_seconds: age of the oldest message that could go and that nobody has begun.

@@ -17,6 +17,7 @@ from sqlalchemy import Engine, text
 
 from shared.queueing.publishing import BROKER_ERRORS, Bounds, Publishable, publish, wake_relays
 from worker.delivery import broker, metrics
+from worker.delivery.single import single_statements
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +124,7 @@ _TAKE = text("""
         )
     )
     SELECT message.id, message.task, message.queue, message.args, message.kwargs,
-           message.tenant_id, message.attempts, chosen.turn
+           message.tenant_id, message.attempts, chosen.turn, message.headers
     FROM chosen JOIN outbox AS message
         -- Said twice, so that no statistics talk the planner into reading the whole backlog.
         ON message.id = chosen.id AND message.id = ANY(ARRAY(SELECT id FROM chosen))
@@ -137,6 +138,10 @@ _FORGET = text("""
 """)
 
 
+#: So many times what workers took since the last pass is left for them: the next may be later.
+_STOCK = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Passed:
     """What a pass over the queues came to."""
@@ -146,8 +151,27 @@ class Passed:
     is_backlogged: bool = False
     #: Whether another relay had a queue: it may not have seen what this one came for.
     is_contended: bool = False
+    #: Whether workers find more in the broker than they took since the pass before.
+    is_stocked: bool = False
     #: When the first of the messages that must not go yet may.
     due_in_seconds: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class _Published:
+    """What a pass did for a queue.
+
+    Attributes:
+        sent: messages; under a full bound as many as ended since the pass before.
+        waiting: those that no worker had taken by then.
+    """
+
+    sent: int
+    waiting: int
+
+    @property
+    def is_stocked(self) -> bool:
+        return self.waiting >= _STOCK * self.sent
 
 
 class Relay:
@@ -199,21 +223,21 @@ class Relay:
         self._notice_a_broker_that_lost_its_memory()
         due = self._due()
         ready = [queue for queue in self._queues if due.get(queue, math.inf) <= 0]
-        sent = [self._publish(queue) for queue in ready]
+        tried = [self._publish(queue) for queue in ready]
+        done = [one for one in tried if one is not None]
         return Passed(
-            sum(number for number in sent if number is not None),
+            sum(one.sent for one in done),
             is_backlogged=bool(ready),
-            is_contended=None in sent,
+            is_contended=None in tried,
+            is_stocked=bool(done) and all(one.is_stocked for one in done),
             due_in_seconds=min((due[one] for one in due if one not in ready), default=math.inf),
         )
 
     def _due(self) -> dict[str, float]:
-        # Outside a transaction: looking costs one round trip, not three.
-        with self._engine.connect() as connection:
-            connection.execution_options(isolation_level="AUTOCOMMIT")
+        with single_statements(self._engine) as connection:
             return {row.queue: row.in_seconds for row in connection.execute(_DUE)}
 
-    def _publish(self, queue: str) -> int | None:
+    def _publish(self, queue: str) -> _Published | None:
         with self._engine.begin() as connection:
             if not connection.execute(_LOCK, {"queue": queue}).one().is_ours:
                 return None
@@ -230,7 +254,7 @@ class Relay:
             messages = [Publishable(*row) for row in rows]
             sent = publish(connection, self._celery, self._producer(), messages)
         metrics.RELAY_PUBLISHED.labels(queue).inc(sent)
-        return sent
+        return _Published(sent, waiting)
 
     def _notice_a_broker_that_lost_its_memory(self) -> None:
         if broker.remembers(self.broker_connection()):
@@ -251,7 +275,7 @@ class Relay:
                 lost,
                 extra={"action": "relay.broker_empty"},
             )
-            metrics.RELAY_REPUBLISHED.labels("broker_empty").inc(lost)
+            metrics.RELAY_REPUBLISHED.add(lost, "broker_empty")
 
     def broker_connection(self) -> BrokerConnection:
         """The relay's own connection, for its thread alone.

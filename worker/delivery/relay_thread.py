@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 _BREATH_SECONDS = 0.01
 #: The same while passes find no room: held messages must not cost the tasks their processor.
 _LONGEST_BREATH_SECONDS = 0.25
+#: The same while the broker holds more than workers take in that time.
+_STOCKED_BREATH_SECONDS = 0.08
 #: Another relay had the queue: it is done by then.
 _CONTENDED_SECONDS = 0.05
 #: After a failure: long enough not to fill the log, short enough to resume at once.
@@ -66,6 +68,8 @@ class RelayThread:
         self._stopping = False
         self._bell = Bell()
         self._listening: Listening | None = None
+        #: When it last began anew, on the monotonic clock in seconds.
+        self.turned = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
 
     def start(self) -> None:
@@ -95,6 +99,7 @@ class RelayThread:
 
     def _run(self) -> None:
         while not self._stopping:
+            self.turned = time.monotonic()
             try:
                 # Before the pass: what is written after it looked must be heard.
                 listening = self._listen()
@@ -115,9 +120,12 @@ class RelayThread:
         began = time.monotonic()
         self._passed = passed = self._relay.run_pass()
         metrics.RELAY_PASS_SECONDS.set(time.monotonic() - began)
-        is_in_vain = passed.is_backlogged and not passed.published
-        longer = min(2 * self._breath_seconds, _LONGEST_BREATH_SECONDS)
-        self._breath_seconds = longer if is_in_vain else _BREATH_SECONDS
+        longest = _BREATH_SECONDS
+        if passed.is_backlogged and not passed.published:
+            longest = _LONGEST_BREATH_SECONDS
+        elif passed.is_stocked:
+            longest = _STOCKED_BREATH_SECONDS
+        self._breath_seconds = min(2 * self._breath_seconds, longest)
 
     def _bury_the_dead(self) -> None:
         while self._dead:

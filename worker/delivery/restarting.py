@@ -15,6 +15,7 @@ from celery.signals import worker_process_init
 from gevent import monkey
 
 from shared.errors import RagWorkerError
+from shared.queueing import task_context
 from worker.delivery import runs, shutdown
 from worker.delivery.runs import Run
 from worker.delivery.watchdog import tell
@@ -38,14 +39,19 @@ def give_up(run: Run, reason: RagWorkerError) -> None:
 
     Called by the watchdog, which must not log.
     """
-    tell("run.given_up", f"{run.name} cannot be stopped ({reason}): its process ends")
+    tell(
+        "run.given_up",
+        f"{run.name} cannot be stopped ({reason}): its process ends",
+        context=run.context,
+    )
     # Under gevent the database's locks belong to a hub that may be the one that is stuck;
     # then the lease runs out, and the deaths are counted.
     if not monkey.is_module_patched("threading"):
         try:
-            run.give_up(reason)
+            with task_context.entered(run.context):
+                run.give_up(reason)
         except Exception:  # noqa: BLE001 - the process ends all the same
-            tell("run.not_recorded", f"{run.name}: its end", traceback.format_exc())
+            tell("run.not_recorded", f"{run.name}: its end", traceback.format_exc(), run.context)
     if _Process.is_pool_child:
         os.kill(os.getpid(), signal.SIGKILL)
     restart_worker(f"{run.name} cannot be stopped")

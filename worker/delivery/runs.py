@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from shared.errors import DeadlineExceeded, RagWorkerError, ShuttingDown, Stalled
+from shared.queueing import task_context
+from shared.queueing.task_context import TaskContext
 from worker.delivery import shutdown
 from worker.delivery.interruption import Interruptible, interruptible
 
@@ -47,12 +49,14 @@ class Run:
         name: what reports call it: the task's name and id.
         limits: what it may take.
         give_up: records the end of a run that cannot be stopped.
+        tenant_id: whose message it is, where that is known.
         is_again: whether an earlier delivery of the message was begun.
     """
 
     name: str
     limits: Limits
     give_up: Callable[[RagWorkerError], None]
+    tenant_id: str | None = None
     is_again: bool = False
     started: float = field(default_factory=time.monotonic)
     progressed: float = field(default_factory=time.monotonic)
@@ -60,6 +64,8 @@ class Run:
     is_end_whole: bool = False
     is_noticed: bool = False
     is_given_up: bool = False
+    #: Whose lines those of other threads about it are.
+    context: TaskContext | None = field(default_factory=task_context.current)
     _ended_at: float = 0.0
     _flow: Interruptible | None = None
 
@@ -161,16 +167,22 @@ def all_runs() -> list[Run]:
     return list(_runs.copy())
 
 
+def number() -> int:
+    """How many runs this process has."""
+    return len(_runs)
+
+
 @contextmanager
 def running(
     name: str,
     limits: Limits,
     give_up: Callable[[RagWorkerError], None],
+    tenant_id: str | None = None,
     *,
     is_again: bool = False,
 ) -> Iterator[Run]:
     """Make the block a run; what it does in ``part`` can be interrupted."""
-    run = Run(name, limits, give_up, is_again)
+    run = Run(name, limits, give_up, tenant_id, is_again)
     _runs.add(run)
     token = _current.set(run)
     try:

@@ -13,7 +13,7 @@ from kombu import Connection as BrokerConnection
 from sqlalchemy import Connection, Engine, text
 
 from shared.queueing.publishing import wake_relays
-from worker.delivery import broker
+from worker.delivery import broker, metrics
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +80,8 @@ def sweep_messages(
             lost = len(database.execute(_LOST, {"ids": gone}).all())
             if lost:
                 wake_relays(database)
+    metrics.RELAY_REPUBLISHED.add(expired, "worker_died")
+    metrics.RELAY_REPUBLISHED.add(lost, "message_lost")
     if expired or lost:
         logger.warning(
             "published again: %s of dead workers, %s lost on the way",

@@ -13,6 +13,9 @@ from typing import Any
 
 from gevent import monkey
 
+from shared.queueing.task_context import TaskContext
+from shared.settings.redaction import redacted
+
 STDERR = 2
 
 
@@ -56,15 +59,21 @@ class Watchdog:
                 tell("watchdog.failed", "the watchdog's check failed", traceback.format_exc())
 
 
-def tell(action: str, message: str, traceback_text: str | None = None) -> None:
+def tell(
+    action: str,
+    message: str,
+    traceback_text: str | None = None,
+    context: TaskContext | None = None,
+) -> None:
     """Write one line of JSON to standard error, without the locks that logging takes."""
     record = {
         "time": datetime.now(UTC).isoformat(),
         "level": "ERROR",
         "logger": __name__,
-        "message": message,
+        "message": redacted(message),
         "action": action,
+        **(context.fields() if context is not None else {}),
     }
     if traceback_text:
-        record["exc_info"] = traceback_text
+        record["exc_info"] = redacted(traceback_text)
     os.write(STDERR, json.dumps(record).encode() + b"\n")
