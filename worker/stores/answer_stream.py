@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -231,7 +232,9 @@ class AnswerStreams:
         # After a fork: the parent's thread is not here, and its streams are not ours.
         self._pid = os.getpid()
         self._dirty, self._woken = {}, threading.Event()
-        threading.Thread(target=self._run, name="answer-streams", daemon=True).start()
+        thread = threading.Thread(target=self._run, name="answer-streams", daemon=True)
+        # It outlives the task it is started in.
+        Context().run(thread.start)
 
     def _run(self) -> None:
         while True:

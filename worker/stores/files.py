@@ -5,15 +5,15 @@ a producer that stored the same content a moment before, and submits it a moment
 after, loses nothing.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import BinaryIO
 from uuid import uuid4
 
 from fsspec import AbstractFileSystem
 
-from shared.errors import ServiceUnavailable, UnreadableFile
+from shared.errors import UnreadableFile
+from shared.submitting.storage_failures import storage_failure, storage_failures
 
 
 class StoredFiles:
@@ -40,12 +40,13 @@ class StoredFiles:
                 f"the stored file {key} is gone: upload the document again"
             ) from None
         except OSError as error:
-            raise ServiceUnavailable(f"the storage does not open {key}: {error}") from error
+            raise storage_failure(error, self._filesystem) from error
 
     def write(self, key: str, content: bytes) -> None:
         """Write a file whole, or not at all; done twice it is the second one.
 
         Raises:
+            StorageFull: (transient) the storage has no room for it.
             ServiceUnavailable: (transient) the storage does not answer.
         """
         draft = f"{key}.{uuid4()}.draft"
@@ -55,7 +56,10 @@ class StoredFiles:
                 file.write(content)
             self._filesystem.mv(draft, key)
         except OSError as error:
-            raise ServiceUnavailable(f"the storage does not take {key}: {error}") from error
+            # Least of all a full disk shall keep half a file for each attempt.
+            with suppress(OSError):
+                self._filesystem.rm_file(draft)
+            raise storage_failure(error, self._filesystem) from error
 
     def set_aside(self, key: str) -> None:
         """Take a file out of its place; done twice it does nothing the second time.
@@ -64,7 +68,7 @@ class StoredFiles:
             ServiceUnavailable: (transient) the storage does not answer.
         """
         aside = _aside(key)
-        with _storage_errors(key), suppress(FileNotFoundError):
+        with storage_failures(self._filesystem), suppress(FileNotFoundError):
             self._filesystem.makedirs(aside.rpartition("/")[0], exist_ok=True)
             self._filesystem.mv(key, aside)
 
@@ -74,7 +78,7 @@ class StoredFiles:
         Raises:
             ServiceUnavailable: (transient) the storage does not answer.
         """
-        with _storage_errors(key), suppress(FileNotFoundError):
+        with storage_failures(self._filesystem), suppress(FileNotFoundError):
             if not self._filesystem.exists(key):
                 self._bring_back(key)
 
@@ -84,7 +88,7 @@ class StoredFiles:
         Raises:
             ServiceUnavailable: (transient) the storage does not answer.
         """
-        with _storage_errors(key), suppress(FileNotFoundError):
+        with storage_failures(self._filesystem), suppress(FileNotFoundError):
             self._filesystem.rm_file(_aside(key))
 
     def folders(self, folder: str) -> list[str]:
@@ -103,6 +107,17 @@ class StoredFiles:
         """
         return self._listed(folder, "file")
 
+    def is_there(self, key: str) -> bool:
+        """Whether ``open`` finds a file, in its place or set aside.
+
+        Raises:
+            ServiceUnavailable: (transient) the storage does not answer.
+        """
+        try:
+            return bool(self._filesystem.exists(key) or self._filesystem.exists(_aside(key)))
+        except OSError as error:
+            raise storage_failure(error, self._filesystem) from error
+
     def age_seconds(self, key: str) -> float | None:
         """Since a file was written, by the storage's clock; ``None`` when nobody knows.
 
@@ -114,7 +129,7 @@ class StoredFiles:
         except (FileNotFoundError, NotImplementedError):
             return None
         except OSError as error:
-            raise ServiceUnavailable(f"the storage does not answer: {error}") from error
+            raise storage_failure(error, self._filesystem) from error
         aware = written if written.tzinfo is not None else written.replace(tzinfo=UTC)
         return (datetime.now(UTC) - aware).total_seconds()
 
@@ -124,7 +139,7 @@ class StoredFiles:
         Raises:
             ServiceUnavailable: (transient) the storage does not answer.
         """
-        with _storage_errors(key), suppress(FileNotFoundError):
+        with storage_failures(self._filesystem), suppress(FileNotFoundError):
             self._filesystem.rm_file(key)
 
     def _listed(self, folder: str, kind: str) -> list[str]:
@@ -134,7 +149,7 @@ class StoredFiles:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise ServiceUnavailable(f"the storage does not list {folder}: {error}") from error
+            raise storage_failure(error, self._filesystem) from error
         return sorted(one["name"] for one in found if one["type"] == kind)
 
     def _opened(self, key: str) -> BinaryIO:
@@ -147,13 +162,3 @@ class StoredFiles:
 
 def _aside(key: str) -> str:
     return f"removed/{key}"
-
-
-@contextmanager
-def _storage_errors(key: str) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise ServiceUnavailable(f"the storage does not remove {key}: {error}") from error

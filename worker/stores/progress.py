@@ -1,5 +1,6 @@
 """Live progress as a Redis stream a document; SQL has the same for anyone without Redis."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -23,14 +24,19 @@ class ProgressStream:
 
     def publish(self, document_id: UUID, **fields: Any) -> None:
         """Append one entry; readers resume by its id."""
+        self.publish_all([(document_id, fields)])
+
+    def publish_all(self, entries: Iterable[tuple[UUID, Mapping[str, Any]]]) -> None:
+        """Append entries to several documents' streams, in one round trip."""
         pipeline = self._redis.pipeline(transaction=False)
-        pipeline.xadd(
-            stream_key(document_id),
-            {name: str(value) for name, value in fields.items()},
-            maxlen=_ENTRIES,
-            approximate=True,
-        )
-        pipeline.expire(stream_key(document_id), _KEEP_SECONDS)
+        for document_id, fields in entries:
+            pipeline.xadd(
+                stream_key(document_id),
+                {name: str(value) for name, value in fields.items()},
+                maxlen=_ENTRIES,
+                approximate=True,
+            )
+            pipeline.expire(stream_key(document_id), _KEEP_SECONDS)
         try:
             pipeline.execute()
         except RedisError:

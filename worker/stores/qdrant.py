@@ -55,6 +55,7 @@ class QdrantVectorStore:
         is_local: local mode has no payload indexes.
     """
 
+    name = "qdrant"
     is_external = True
 
     def __init__(
@@ -67,7 +68,13 @@ class QdrantVectorStore:
     ) -> None:
         self._client = client
         self._sessions = sessions
+        # Local mode knows no other way, and warns of being told.
+        self._exactly = None if is_local else models.SearchParams(exact=True)
         self._collections = Collections(client, prefix, is_local=is_local)
+
+    def check(self) -> None:
+        """Ask whether it answers, and takes the key."""
+        self._collections.dimensions()
 
     def send(self, batch: VectorBatch) -> None:
         """Write a batch ahead of its rows; in no transaction."""
@@ -93,11 +100,12 @@ class QdrantVectorStore:
             # Waiting: the rows must not say so before a search would find them.
             self._collections.call(self._client.upsert, dimension, points=points, wait=True)
 
-    def upsert(self, session: Session, batch: VectorBatch) -> None:
-        """``send`` has written it; of a whole version ``activate`` says so, here of a part."""
-        if not batch.place.is_whole:
-            vector_writes.serve(session, batch.place)
-            vector_points.serve(session, vector_writes.write_id(batch.place), batch.ids)
+    def upsert(self, session: Session, *batches: VectorBatch) -> None:
+        """``send`` has written them; of a whole version ``activate`` says so, here of a part."""
+        for batch in batches:
+            if not batch.place.is_whole:
+                vector_writes.serve(session, batch.place)
+                vector_points.serve(session, vector_writes.write_id(batch.place), batch.ids)
 
     def activate(self, session: Session, place: VectorPlace) -> None:
         """Let search see what was written."""
@@ -146,12 +154,8 @@ class QdrantVectorStore:
             vectors |= {by_point[str(one.id)]: np.array(one.vector, np.float32) for one in points}
         return vectors
 
-    def held(self, *_: object) -> set[UUID]:
-        """None: vectors are fetched, and sent again in their new version's write."""
-        return set()
-
     def carry(self, session: Session, place: VectorPlace, sources: Mapping[UUID, UUID]) -> int:  # noqa: ARG002
-        """None, as ``held`` says."""
+        """None: vectors are fetched, and sent again in their new version's write."""
         return 0
 
     def count(self, session: Session, document_id: UUID, version: int, generation: int) -> int:
@@ -213,6 +217,7 @@ class QdrantVectorStore:
             dimension,
             query=query.vector.tolist(),
             query_filter=filter_of(query),
+            search_params=self._exactly if query.is_exact else None,
             limit=min(wanted, _MOST_HITS),
             with_payload=["segment_id", "write_id"],
         )

@@ -5,7 +5,7 @@ from json import JSONDecodeError
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from shared.errors import Permanent, ServiceUnavailable
+from shared.errors import Permanent, ServiceAway, ServiceUnavailable
 
 NOT_FOUND = 404
 _CONFLICT = 409
@@ -25,7 +25,7 @@ def mapped(error: Exception) -> Exception:
             f"Qdrant is asked too often: {error}", retry_after_seconds=float(error.retry_after_s)
         )
     if isinstance(error, ResponseHandlingException):
-        return ServiceUnavailable(f"Qdrant does not answer: {error.source!r}")
+        return ServiceAway(f"Qdrant does not answer: {error.source!r}")
     if isinstance(error, JSONDecodeError):
         return ServiceUnavailable(f"Qdrant's answer is cut off: {error}")
     if not isinstance(error, UnexpectedResponse):
@@ -38,6 +38,8 @@ def _refusal(error: UnexpectedResponse) -> Exception:
     said = error.content.decode(errors="replace")[:300]
     if status in {401, 403}:
         return Permanent(f"Qdrant refuses QDRANT_API_KEY (HTTP {status}): {said}")
+    if status in {502, 503, 504}:
+        return ServiceAway(f"Qdrant answers HTTP {status}: {said}")
     if status in {NOT_FOUND, 408, 429} or status >= 500:  # noqa: PLR2004
         return ServiceUnavailable(f"Qdrant answers HTTP {status}: {said}")
     return Permanent(f"Qdrant refuses the request (HTTP {status}): {said}")

@@ -60,6 +60,7 @@ class VectorQuery:
         vector: the question's, unit length.
         limit: how many segments are wanted.
         documents: of which documents only; ``None`` for all.
+        is_exact: whether a store that guesses which vectors are near must look at all of them.
     """
 
     dataset_id: UUID
@@ -67,6 +68,7 @@ class VectorQuery:
     vector: NDArray[np.float32]
     limit: int
     documents: Sequence[UUID] | None = None
+    is_exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +137,20 @@ class VectorStore(Protocol):
     """
 
     @property
+    def name(self) -> str:
+        """What rows and VECTOR_STORE call it."""
+
+    @property
     def is_external(self) -> bool:
         """Whether it is outside of the database."""
+
+    def check(self) -> None:
+        """Ask whether it answers.
+
+        Raises:
+            ServiceUnavailable: (transient) it does not.
+            Permanent: it refuses.
+        """
 
     def send(self, batch: VectorBatch) -> None:
         """Write a batch ahead of its rows; in no transaction. For stores outside of the database.
@@ -145,8 +159,8 @@ class VectorStore(Protocol):
             ServiceUnavailable: (transient) the store does not answer.
         """
 
-    def upsert(self, session: Session, batch: VectorBatch) -> None:
-        """Write a batch with its rows, where the store is in the database.
+    def upsert(self, session: Session, *batches: VectorBatch) -> None:
+        """Write batches with their rows, where the store is in the database.
 
         Elsewhere it was sent; where it is not a version's whole, search sees it from this
         transaction on.
@@ -182,19 +196,6 @@ class VectorStore(Protocol):
 
         An external store ends the session's transaction before it asks: have nothing
         unwritten in it.
-        """
-
-    def held(
-        self,
-        session: Session,
-        document_id: UUID,
-        version: int,
-        generation: int,
-        ids: Sequence[UUID],
-    ) -> set[UUID]:
-        """Which of these have a vector that ``carry`` can take over; for a store in the database.
-
-        Arguments as ``fetch``. None, where it is outside.
         """
 
     def carry(self, session: Session, place: VectorPlace, sources: Mapping[UUID, UUID]) -> int:

@@ -10,12 +10,13 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from shared.errors import EmptyFile, ParserDied, RateLimited, ShuttingDown
+from shared.errors import EmptyFile, ParserDied, ShuttingDown
 from shared.models import Dataset, DocumentSegment, DocumentStatus, DocumentVersion
 from shared.models.document_status import require_transition
 from shared.models.segment_work import COMPLETED
 from shared.submitting.generation import outdate_document_summary
 from worker.delivery.lease import Ago, release, renew
+from worker.delivery.leased_run import attempts_after, reason_of
 from worker.services.dataset import batch_rows, segments, vector_batches
 from worker.services.dataset.batch_rows import Batch, Stored, words_of
 from worker.services.dataset.claiming import Job
@@ -104,12 +105,36 @@ def complete(
         IndexReplaced: (transient) the dataset has another index meanwhile; nothing is written.
         SegmentsChanged: (transient) what is in ``stored`` was changed meanwhile; likewise.
     """
+    batch = last_batch(needs, job, stages, totals, embedded, stored)
+    complete_counted(session, needs, job, stages, totals, batch)
+
+
+def last_batch(
+    needs: IndexingNeeds,
+    job: Job,
+    stages: Stages,
+    totals: Totals,
+    embedded: Sequence[EmbeddedPassage],
+    stored: Stored = _NOTHING,
+) -> Batch:
+    """The last batch counted, in no transaction.
+
+    Raises:
+        EmptyFile: (permanent) nothing of the document could be found by a search.
+    """
     require_transition(stages.status, DocumentStatus.COMPLETED)
     batch = _count(needs, job, totals, embedded, stored)
     if not (totals.texts if job.has_vectors else totals.keyword_segments):
         raise EmptyFile(
             f"{job.name} holds no word that a search could find: upload a file with text in it"
         )
+    return batch
+
+
+def complete_counted(
+    session: Session, needs: IndexingNeeds, job: Job, stages: Stages, totals: Totals, batch: Batch
+) -> None:
+    """As ``complete``, of a batch that ``last_batch`` has counted."""
     release(
         session,
         job.lease,
@@ -126,21 +151,22 @@ def complete(
         completed_segments=totals.segments,
         keyword_segments=totals.keyword_segments,
         keyword_words=totals.keyword_words,
-        fingerprint=_fingerprint(needs, job, totals, embedded),
+        fingerprint=fingerprint_of(needs, job, totals, batch.embedded),
         **stages.columns(),
     )
     vector_batches.require_same_index(session, job)
     dimension = batch_rows.write(session, needs, job, batch)
     if job.has_vectors:
-        needs.vectors.activate(session, job.place)
+        store = needs.vectors.at(job.vector_store)
+        store.activate(session, job.place)
     if job.has_vectors and job.embedding_dimension is None:
         session.execute(
             update(Dataset)
             .where(Dataset.id == job.dataset_id, Dataset.embedding_dimension.is_(None))
-            .values(embedding_dimension=dimension)
+            .values(embedding_dimension=dimension, vector_store=store.name)
         )
     if job.rule_id is not None:
-        _keep_rule(session, job)
+        keep_rule(session, job)
     if job.active_version is not None:
         _delete_other_versions(session, needs, job, keep=job.version)
         # The old one went with its version.
@@ -173,15 +199,11 @@ def hand_back(needs: IndexingNeeds, job: Job, reason: Exception) -> None:
     Raises:
         LeaseLost: another worker has it already.
     """
-    values: dict[str, Any] = {
-        "error": f"attempt {job.lease.attempt} failed and will be repeated: {reason}"
-    }
-    if isinstance(reason, ShuttingDown):  # no fault of the document's
-        values = {"attempts": job.lease.attempt - 1}
-    elif isinstance(reason, RateLimited):  # it waits its turn, however long that takes
-        values = {"attempts": job.lease.attempt - 1, "error": f"waits its turn: {reason}"}
-    elif isinstance(reason, ParserDied):  # as if it had been the worker's own process
-        values |= {"deaths": job.lease.deaths + 1}
+    values: dict[str, Any] = {"attempts": attempts_after(job.lease, reason)}
+    if not isinstance(reason, ShuttingDown):
+        values["error"] = reason_of(job.lease, reason)
+    if isinstance(reason, ParserDied):  # as if it had been the worker's own process
+        values["deaths"] = job.lease.deaths + 1
     with needs.sessions.begin() as session:
         release(session, job.lease, indexing_status=DocumentStatus.WAITING, **values)
 
@@ -216,9 +238,10 @@ def _count(
     return batch
 
 
-def _fingerprint(
+def fingerprint_of(
     needs: IndexingNeeds, job: Job, totals: Totals, embedded: Sequence[EmbeddedPassage]
 ) -> str | None:
+    """What made the version, as the document's row keeps it; ``embedded`` is its last batch."""
     dimension = job.embedding_dimension
     if job.has_vectors and dimension is None:
         lengths = (len(one.vector) for one in _texts(embedded) if one.vector is not None)
@@ -232,7 +255,8 @@ def _texts(embedded: Sequence[EmbeddedPassage]) -> Iterator[EmbeddedPassage]:
         yield from one.children or (one,)
 
 
-def _keep_rule(session: Session, job: Job) -> None:
+def keep_rule(session: Session, job: Job) -> None:
+    """Note which rule made the version."""
     row = insert(DocumentVersion).values(
         document_id=job.document_id, version=job.version, process_rule_id=job.rule_id
     )

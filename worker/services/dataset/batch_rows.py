@@ -71,12 +71,13 @@ def write(session: Session, needs: IndexingNeeds, job: Job, batch: Batch) -> int
         child_chunks.write(session, job.owner, children)
     if not job.has_vectors:
         return 0
+    store = needs.vectors.at(job.vector_store)
     sources = vector_batches.sources_of(ids, batch.embedded, children)
     if sources:
-        _require_all(needs.vectors.carry(session, job.place, sources), len(sources))
+        _require_all(store.carry(session, job.place, sources), len(sources))
     new = vector_batches.vectors_of(job, ids, batch.embedded, children)
     if new.ids:
-        needs.vectors.upsert(session, new)
+        store.upsert(session, new)
     return int(new.vectors.shape[1])
 
 

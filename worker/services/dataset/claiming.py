@@ -54,6 +54,8 @@ class Job:
     embedding_dimension: int | None
     #: The index of the dataset that search uses.
     generation: int
+    #: Where that index is; ``None`` where VECTOR_STORE says.
+    vector_store: str | None
     #: What made the active version, as ``fingerprints.fingerprint`` says it.
     fingerprint: str | None
     #: What stopped the attempt before, if it could say.
@@ -174,6 +176,7 @@ _JOB = (
         Dataset.embedding_model,
         Dataset.embedding_dimension,
         Dataset.index_generation,
+        Dataset.vector_store,
         UploadFile.storage_key,
         UploadFile.size_bytes,
         UploadFile.sha256,
@@ -216,6 +219,7 @@ def _job(session: Session, lease: Lease, document_id: UUID) -> Job:
         embedding_model=row.embedding_model,
         embedding_dimension=row.embedding_dimension,
         generation=row.index_generation,
+        vector_store=row.vector_store,
         fingerprint=row.fingerprint,
         last_error=row.error,
     )

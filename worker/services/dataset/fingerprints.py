@@ -19,9 +19,9 @@ PIPELINE = 1
 _LIBRARIES = (
     "charset-normalizer",
     "kreuzberg",
+    "pystemmer",
     "rjieba",
     "semantic-text-splitter",
-    "snowballstemmer",
 )
 
 #: Of a fingerprint, that say by which code it was made; edits by hand leave them.
@@ -57,7 +57,7 @@ def fingerprint(
         "form": [job.doc_form, job.technique, job.has_vectors and needs.keywords],
         "parents": needs.max_parent_characters,
         "embedding": [job.embedding_provider, job.embedding_model, dimension],
-        "index": [job.generation, needs.vectors.is_external],
+        "index": [job.generation, needs.vectors.at(job.vector_store).is_external],
         "version": [made_version, *sums],
     }
     rest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,7 +1,8 @@
 """A message about several documents: each ends for itself, none holds up or fails another."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy import select
@@ -9,11 +10,13 @@ from sqlalchemy import select
 from shared.contract import DOCUMENT_INDEXING
 from shared.errors import RagWorkerError, ShuttingDown, Superseded, Transient
 from shared.models import Document, UploadFile
+from shared.queueing import task_context
 from shared.queueing.outage import RETRYABLE
 from shared.queueing.task import wait_seconds
 from shared.submitting.grouping import grouped
 from worker.delivery import dead_letters, runs
 from worker.delivery.ending import deserves_burial
+from worker.services.dataset.document_ends import EndsTogether, end_alone
 from worker.services.dataset.indexing import index_document
 from worker.services.dataset.needs import IndexingNeeds
 
@@ -39,9 +42,24 @@ def index_documents(dataset_id: UUID, documents: Sequence[UUID], needs: Indexing
     first, *others = _groups(documents, needs)
     if others:
         _send([one for other in others for one in other], needs)
-    for document_id in first:
-        runs.begin_part()
-        _index_one_of_several(document_id, dataset_id, needs)
+    ends = EndsTogether(needs)
+    try:
+        for document_id in first:
+            runs.begin_part()
+            index = partial(index_document, document_id, dataset_id, needs, ends)
+            _do_one_of_several(document_id, dataset_id, needs, index)
+            if ends.is_full:
+                _write(ends, needs)
+    finally:
+        # Whatever stops the others: what these took is not to be done again.
+        _write(ends, needs)
+
+
+def _write(ends: EndsTogether, needs: IndexingNeeds) -> None:
+    for finished in ends.write():
+        job = finished.job
+        end = partial(end_alone, finished, needs)
+        _do_one_of_several(job.document_id, job.dataset_id, needs, end)
 
 
 def _groups(documents: Sequence[UUID], needs: IndexingNeeds) -> list[list[UUID]]:
@@ -56,9 +74,18 @@ def _groups(documents: Sequence[UUID], needs: IndexingNeeds) -> list[list[UUID]]
     return list(grouped((document_id, sizes.get(document_id, 0)) for document_id in documents))
 
 
-def _index_one_of_several(document_id: UUID, dataset_id: UUID, needs: IndexingNeeds) -> None:
+def _do_one_of_several(
+    document_id: UUID, dataset_id: UUID, needs: IndexingNeeds, work: Callable[[], object]
+) -> None:
+    with task_context.about(document_id):
+        _try(document_id, dataset_id, needs, work)
+
+
+def _try(
+    document_id: UUID, dataset_id: UUID, needs: IndexingNeeds, work: Callable[[], object]
+) -> None:
     try:
-        index_document(document_id, dataset_id, needs)
+        work()
     except Superseded as reason:
         logger.info("%s", reason, extra={"action": "indexing.superseded"})
     except ShuttingDown:

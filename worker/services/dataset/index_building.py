@@ -16,6 +16,7 @@ from shared.errors import (
     Superseded,
 )
 from shared.models import DatasetIndexBuild, Document, IndexBuildDocument
+from shared.queueing import task_context
 from shared.queueing.outage import RETRYABLE
 from shared.queueing.task import backoff_seconds
 from shared.submitting.files import storable
@@ -27,6 +28,7 @@ from worker.services.dataset.index_needs import Build, IndexNeeds, find_build
 from worker.services.dataset.index_planning import announce_alone, parts_of
 from worker.services.dataset.index_switching import finish_build, give_up_build
 from worker.services.dataset.index_texts import embedded_texts, segment_texts
+from worker.services.dataset.index_vectors import vectors_of
 from worker.stores.vectors import VectorBatch, VectorPlace
 
 logger = logging.getLogger(__name__)
@@ -70,7 +72,8 @@ def build_documents(build_id: UUID, documents: Sequence[UUID], needs: IndexNeeds
     for document_id, part_id in parts.items():
         if len(parts) > 1:
             runs.begin_part()
-        _build_one(build, part_id, document_id, needs, is_alone=len(parts) == 1)
+        with task_context.about(document_id):
+            _build_one(build, part_id, document_id, needs, is_alone=len(parts) == 1)
     finish_build(build_id, needs)
 
 
@@ -88,6 +91,7 @@ def _build_one(
         run_leased(partial(_run, part, needs), lease, _Ends(part, needs), heartbeat=needs.heartbeat)
     except Superseded as reason:
         logger.info("%s", reason, extra={"action": "index.superseded"})
+        _announce_again(part, needs)
         if is_alone:
             raise
     except RETRYABLE as error:
@@ -96,6 +100,20 @@ def _build_one(
         with needs.sessions.begin() as session:
             wait = backoff_seconds(0)
             announce_alone(session, build, part_id, document_id, needs, delay_seconds=wait)
+
+
+def _announce_again(part: _Part, needs: IndexNeeds) -> None:
+    """Send out a part that lost its lease to a change by hand, and so its message."""
+    with needs.sessions.begin() as session:
+        lost = select(IndexBuildDocument.id).where(
+            IndexBuildDocument.id == part.lease.row_id,
+            IndexBuildDocument.status == "waiting",
+            IndexBuildDocument.message_id.is_(None),
+            IndexBuildDocument.lease_expires_at.is_(None),
+        )
+        is_lost = session.scalar(lost.with_for_update(skip_locked=True)) is not None
+        if is_lost and find_build(session, part.build.id) is not None:
+            announce_alone(session, part.build, part.lease.row_id, part.document_id, needs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +149,7 @@ def _run(part: _Part, needs: IndexNeeds) -> None:
 
 def _make_vectors(part: _Part, version: int, doc_form: str, needs: IndexNeeds) -> bool:
     build, document_id = part.build, part.document_id
-    embedder = needs.embedders(build.provider, build.model)
+    store, size = needs.vectors.at(build.vector_store), build.batch_segments or needs.batch_segments
     place = VectorPlace(
         build.dataset_id,
         document_id,
@@ -141,19 +159,17 @@ def _make_vectors(part: _Part, version: int, doc_form: str, needs: IndexNeeds) -
         part.lease.token,
     )
     number = 0
-    for page in embedded_texts(
-        needs.sessions, document_id, version, doc_form, needs.batch_segments
-    ):
+    for page in embedded_texts(needs.sessions, document_id, version, doc_form, size):
         runs.checkpoint()
-        vectors = embedder.embed([one.content for one in page]).vectors
+        vectors = vectors_of(build, document_id, version, page, needs)
         batch = VectorBatch(place, [one.id for one in page], vectors)
-        if needs.vectors.is_external:
-            needs.vectors.send(batch)
+        if store.is_external:
+            store.send(batch)
         with needs.sessions.begin() as session:
             if not _still_serves(session, document_id, version):
                 return False
             renew(session, part.lease)
-            needs.vectors.upsert(session, batch)
+            store.upsert(session, batch)
             if not number:
                 _note_dimension(session, build.id, int(vectors.shape[1]))
         number += len(page)
@@ -167,7 +183,7 @@ def _make_vectors(part: _Part, version: int, doc_form: str, needs: IndexNeeds) -
                 "index it again, then change the index again"
             )
         _complete(session, part, version)
-        needs.vectors.activate(session, place)
+        store.activate(session, place)
     return True
 
 

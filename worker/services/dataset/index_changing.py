@@ -128,7 +128,7 @@ def _begun(dataset_id: UUID, action: str, needs: IndexNeeds) -> UUID | None:
 
 
 def _require_model(build: Build, needs: IndexNeeds) -> None:
-    if not build.has_vectors:
+    if not build.has_vectors or build.copies:
         return
     try:
         needs.embedders(build.provider, build.model)

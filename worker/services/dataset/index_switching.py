@@ -8,12 +8,15 @@ from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
 from shared.contract import CLEAN_DATASET_INDEX, DEAL_DATASET_VECTOR_INDEX
+from shared.errors import MigrationUnverified
 from shared.models import Dataset, DatasetIndexBuild
 from shared.models.dataset import ECONOMY, HIGH_QUALITY
 from shared.submitting.dataset_index import fence_off
 from shared.submitting.files import storable
+from worker.delivery import runs
 from worker.services.dataset.index_needs import Build, IndexNeeds, find_build
 from worker.services.dataset.index_planning import announce_parts, plan
+from worker.services.dataset.index_verifying import is_verified, verify
 
 logger = logging.getLogger(__name__)
 
@@ -51,24 +54,48 @@ def finish_build(build_id: UUID, needs: IndexNeeds) -> bool:
 
     Returns:
         Whether search has switched.
+
+    Raises:
+        MigrationUnverified: (permanent) it is not what it is made of; the build is given up.
+        ServiceUnavailable: (transient) a vector store does not answer while it is verified.
     """
-    with needs.sessions() as session:
-        if session.execute(_WAITING, {"build_id": build_id}).one_or_none() is not None:
-            return False
-    with needs.sessions.begin() as session:
-        build = _locked(session, build_id)
-        if build is None:
-            return False
-        lacking = plan(session, build)
-        if not lacking:
-            if session.execute(_WAITING, {"build_id": build_id}).one_or_none() is not None:
+    while True:
+        runs.checkpoint()
+        with needs.sessions() as session:
+            build = find_build(session, build_id)
+            if build is None or _is_waiting(session, build_id):
                 return False
-            _switch(session, build, needs)
+        if build.samples is not None:
+            _verify(build, needs)
+        with needs.sessions.begin() as session:
+            build = _locked(session, build_id)
+            if build is None:
+                return False
+            lacking = plan(session, build)
+            if not lacking:
+                if _is_waiting(session, build_id):
+                    return False
+                if not is_verified(session, build):
+                    continue
+                _switch(session, build, needs)
+        break
     if lacking:
         announce_parts(build, needs)
         return False
     logger.info("dataset %s has another index", build.dataset_id, extra={"action": "index.switch"})
     return True
+
+
+def _is_waiting(session: Session, build_id: UUID) -> bool:
+    return session.execute(_WAITING, {"build_id": build_id}).one_or_none() is not None
+
+
+def _verify(build: Build, needs: IndexNeeds) -> None:
+    try:
+        verify(build, needs)
+    except MigrationUnverified as error:
+        give_up_build(build.id, needs, str(error))
+        raise
 
 
 def give_up_build(build_id: UUID, needs: IndexNeeds, reason: str) -> None:
@@ -113,9 +140,14 @@ def _switch(session: Session, build: Build, needs: IndexNeeds) -> None:
             "embedding_provider": build.provider,
             "embedding_model": build.model,
             "embedding_dimension": session.scalar(dimension),
+            "vector_store": needs.vectors.at(build.vector_store).name,
         }
     else:
-        values |= {"indexing_technique": ECONOMY, "embedding_dimension": None}
+        values |= {
+            "indexing_technique": ECONOMY,
+            "embedding_dimension": None,
+            "vector_store": None,
+        }
     session.execute(update(Dataset).where(Dataset.id == build.dataset_id).values(**values))
     session.execute(_END, {"build_id": build.id, "status": "completed", "error": None})
     needs.publish(session, CLEAN_DATASET_INDEX.name, [str(build.dataset_id)])

@@ -1,22 +1,19 @@
 """The indexing run: a document becomes searchable in a new version, then search switches to it."""
 
 import logging
-from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
-from shared.errors import (
-    ConfigurationError,
-    LimitExceeded,
-    Permanent,
-)
+from shared.errors import LimitExceeded, Permanent
 from shared.models import DocumentStatus
+from shared.queueing import task_context
 from worker.delivery import runs
 from worker.delivery.leased_run import require_attempts_left, run_leased
 from worker.providers.embedder import Embedder
 from worker.services.dataset import activation, unchanged, vector_batches
 from worker.services.dataset.activation import Totals
 from worker.services.dataset.claiming import Job, claim_document
+from worker.services.dataset.document_ends import Ends, EndsTogether, Finished, report_end
 from worker.services.dataset.economy import NoEmbedder
 from worker.services.dataset.forms import FormReader
 from worker.services.dataset.needs import IndexingNeeds
@@ -27,13 +24,16 @@ from worker.services.dataset.stages import Stages
 logger = logging.getLogger(__name__)
 
 
-def index_document(document_id: UUID, dataset_id: UUID, needs: IndexingNeeds) -> Totals:
+def index_document(
+    document_id: UUID, dataset_id: UUID, needs: IndexingNeeds, ends: EndsTogether | None = None
+) -> Totals:
     """Make a document searchable in its newest version, then switch search to it.
 
     Where nothing has changed since the version that serves, that one goes on serving, and the
     file is not even read. Blocks stream in and batches stream out: peak memory follows
     ``needs.batch_segments``, not the size of the file. Delivered twice it does
     nothing the second time. Whatever stops it, the old version goes on serving.
+    A small one is complete only when ``ends`` have been written, where there are any.
 
     Raises:
         SubjectGone: (superseded) the document was deleted, or is not of this dataset.
@@ -46,26 +46,20 @@ def index_document(document_id: UUID, dataset_id: UUID, needs: IndexingNeeds) ->
         job = claim_document(session, document_id, dataset_id, needs.lease_seconds)
     if job is None:
         return Totals()
-    run = partial(_run, job, needs)
-    try:
-        return run_leased(run, job.lease, _Ends(job, needs), heartbeat=needs.heartbeat)
-    finally:
-        needs.guard.release(job.document_id, job.version)
+    run = partial(_run, job, needs, ends)
+    with task_context.about(job.document_id, job.tenant_id):
+        try:
+            return run_leased(run, job.lease, Ends(job, needs), heartbeat=needs.heartbeat)
+        except BaseException:
+            if ends is not None:
+                ends.drop(job)
+            raise
+        finally:
+            if ends is None or not ends.has(job):
+                needs.guard.release(job.document_id, job.version)
 
 
-@dataclass(frozen=True, slots=True)
-class _Ends:
-    _job: Job
-    _needs: IndexingNeeds
-
-    def hand_back(self, error: Exception) -> None:
-        activation.hand_back(self._needs, self._job, error)
-
-    def fail(self, error: Permanent | ConfigurationError) -> None:
-        activation.fail(self._needs, self._job, str(error))
-
-
-def _run(job: Job, needs: IndexingNeeds) -> Totals:
+def _run(job: Job, needs: IndexingNeeds, ends: EndsTogether | None) -> Totals:
     runs.checkpoint()
     require_attempts_left(
         job.lease,
@@ -95,7 +89,13 @@ def _run(job: Job, needs: IndexingNeeds) -> Totals:
             # The next batch is taken before this one is written: the last one commits with
             # the switch, so that a small document costs one transaction.
             batch = next(batches, None)
-            vector_batches.send(needs.vectors, job, totals.segments, embedded)
+            is_only = not batch and not totals.segments
+            if is_only and ends and ends.takes(job, embedded, stored):
+                last = activation.last_batch(needs, job, stages, totals, embedded)
+                ends.add(Finished(job, stages, totals, last))
+                return totals
+            store = needs.vectors.at(job.vector_store)
+            vector_batches.send(store, job, totals.segments, embedded)
             with needs.sessions.begin() as session:
                 if batch:
                     activation.write_batch(session, needs, job, stages, totals, embedded, stored)
@@ -157,11 +157,13 @@ def _require_room(job: Job, needs: IndexingNeeds, texts: int) -> None:
 def _report(
     job: Job, needs: IndexingNeeds, stages: Stages, totals: Totals, *, is_last: bool
 ) -> None:
-    if not is_last:
-        needs.guard.refresh(job.document_id, job.version)
+    if is_last:
+        report_end(needs, job, totals)
+        return
+    needs.guard.refresh(job.document_id, job.version)
     needs.progress.publish(
         job.document_id,
-        status=DocumentStatus.COMPLETED if is_last else stages.status,
+        status=stages.status,
         segments=totals.segments,
         tokens=totals.tokens,
     )

@@ -1,6 +1,6 @@
 """What an indexing run takes: collaborators as protocols, sizes as numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
@@ -9,10 +9,11 @@ from uuid import UUID
 from sqlalchemy.orm import Session, sessionmaker
 
 from worker.delivery.lease import Lease
+from worker.delivery.leased_run import KeepsLeases
 from worker.providers.embedder import Embedder
 from worker.providers.parser import Parser
 from worker.services.dataset.extracting import Limits
-from worker.stores.vectors import VectorStore
+from worker.stores.vector_stores import VectorStores
 
 
 class Files(Protocol):
@@ -47,12 +48,15 @@ class Guard(Protocol):
     def release(self, document_id: UUID, version: int) -> None:
         """Take it away, if it is still this version's."""
 
+    def release_all(self, versions: Iterable[tuple[UUID, int]]) -> None:
+        """Take several documents' away, in one round trip."""
 
-class Heartbeat(Protocol):
-    """What keeps a lease alive."""
 
-    def keep(self, lease: Lease) -> AbstractContextManager[None]:
-        """Renew the lease while the block runs; end the task when it is lost."""
+class Heartbeat(KeepsLeases, Protocol):
+    """What keeps leases alive."""
+
+    def keep(self, lease: Lease, *, ends_run: bool = True) -> AbstractContextManager[None]:
+        """Renew the lease while the block runs; end the task when it is lost, or not."""
 
 
 class Announce(Protocol):
@@ -69,6 +73,9 @@ class Progress(Protocol):
 
     def publish(self, document_id: UUID, **fields: Any) -> None:
         """Append one entry."""
+
+    def publish_all(self, entries: Iterable[tuple[UUID, Mapping[str, Any]]]) -> None:
+        """Append entries to several documents' streams, in one round trip."""
 
 
 class QuestionWriter(Protocol):
@@ -117,7 +124,7 @@ class IndexingNeeds:
     files: Files
     parser: Parser
     embedders: Embedders
-    vectors: VectorStore
+    vectors: VectorStores
     guard: Guard
     progress: Progress
     limits: Limits

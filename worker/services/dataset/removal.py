@@ -30,7 +30,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from shared.models import ChildChunk, DocumentSegment, Removal, SegmentKeywords, SegmentVector
 from worker.delivery import runs
 from worker.services.dataset.files_removal import RemovableFiles, remove_files
-from worker.stores.vectors import VectorStore
+from worker.stores.vector_stores import VectorStores
 
 #: The tables that hold what documents consist of, beside the vector store; in the order of
 #: deletion. A test compares them with the models.
@@ -87,7 +87,7 @@ class RemovalNeeds:
     """
 
     sessions: sessionmaker[Session]
-    vectors: VectorStore
+    vectors: VectorStores
     files: RemovableFiles
     guard: Guard
     batch_rows: int

@@ -1,35 +1,42 @@
 """Search: a question finds passages of the documents' active versions."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from shared.errors import InvalidRequest, NotFound
-from shared.models import Dataset, Document, DocumentSegment
+from shared.errors import InvalidRequest, RagWorkerError
 from shared.models.dataset import ECONOMY
 from shared.models.retrieval_model import read_retrieval_model
-from worker.services.dataset import keywords
 from worker.services.dataset.filtering import documents_asked_for
 from worker.services.dataset.found_children import (
     CHILDREN_PER_PARENT,
-    FoundChild,
     Hit,
     find_segments,
 )
+from worker.services.dataset.found_passages import FoundPassage, passages_of
 from worker.services.dataset.fusing import fuse
-from worker.services.dataset.keywords import Coverage
+from worker.services.dataset.keyword_ranking import rank
+from worker.services.dataset.keyword_statistics import NO_KEYWORDS, Coverage, coverage
+from worker.services.dataset.nearest_passages import find_nearest, is_enough
 from worker.services.dataset.needs import Embedders
 from worker.services.dataset.search_options import SearchMethod, SearchOptions, check_question
-from worker.stores.vectors import Asked, Match, VectorQuery, VectorStore
+from worker.services.dataset.searched_dataset import (
+    Memory,
+    Remembered,
+    SearchedDataset,
+    look,
+    snapshot,
+    statement,
+)
+from worker.services.dataset.words import count_words
+from worker.stores.pgvector_indexes import usable_dimension
+from worker.stores.vector_stores import VectorStores
+from worker.stores.vectors import Asked, Match, VectorQuery
 
 logger = logging.getLogger(__name__)
 
@@ -50,52 +57,16 @@ class RetrievalNeeds:
 
     sessions: sessionmaker[Session]
     embedders: Embedders
-    vectors: VectorStore
+    vectors: VectorStores
     #: Notes that a dataset is searched; called once an hour of use, and must not wait.
     note_use: Callable[[UUID], None] | None = None
+    #: Of this process; without one each search looks at its dataset first.
+    memory: Memory = field(default_factory=Memory)
 
-
-@dataclass(frozen=True, slots=True)
-class FoundPassage:
-    """A passage that answers.
-
-    Attributes:
-        score: by vector, the cosine of question and passage, at most 1; by keyword, the
-            share of the question's words it holds, rare ones weighing more; hybrid, both
-            fused, 1 for what is first and perfect on both sides. A parent's cosine is
-            that of its best child.
-        position: the passage's place in its document, from 0.
-        page: the page it begins on, from 1, where the format has pages.
-        answer: of a question, what answers it.
-        is_summary: whether it was written about the document, and is no passage of it.
-        children: of a parent, those of its children that were found, best first.
-    """
-
-    document_id: UUID
-    document_name: str
-    segment_id: UUID
-    position: int
-    page: int | None
-    score: float
-    content: str
-    answer: str | None = None
-    is_summary: bool = False
-    children: tuple[FoundChild, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Model:
-    """What of a dataset decides how it is searched."""
-
-    technique: str
-    provider: str
-    name: str
-    doc_form: str
-    generation: int
-    #: As it is stored; see ``RetrievalModel``.
-    retrieval: Mapping[str, Any]
-    #: Whether its last search that was noted is more than an hour ago.
-    is_use_due: bool = field(compare=False)
+    def note(self, dataset_id: UUID, dataset: SearchedDataset) -> None:
+        """Note the use of a dataset that was just looked at, if it is due."""
+        if dataset.is_use_due and self.note_use is not None:
+            self.note_use(dataset_id)
 
 
 def search(
@@ -111,28 +82,66 @@ def search(
     check_question(question)
     given = options
     while True:
-        with needs.sessions() as session:
-            model = _model(session, dataset_id)
+        remembered = needs.memory.get(dataset_id)
+        known = remembered or _looked_at(dataset_id, needs)
         options = given.over(
-            read_retrieval_model(model.retrieval), has_vectors=model.technique != ECONOMY
+            read_retrieval_model(known.dataset.retrieval),
+            has_vectors=known.dataset.technique != ECONOMY,
         )
-        if model.is_use_due and needs.note_use is not None:
-            needs.note_use(dataset_id)
-        # Before any snapshot: no transaction waits for a provider or a store.
-        vector = _embedded(question, model, needs, options)
-        query = None
-        if vector is not None:
-            depth = CHILDREN_PER_PARENT * max(_HYBRID_DEPTH, options.passages)
-            query = VectorQuery(dataset_id, model.generation, vector, depth)
-        passages = _settled(dataset_id, question, model, query, needs, options)
+        try:
+            passages = _found(dataset_id, question, known, needs, options)
+        except RagWorkerError:
+            if remembered is None or _holds(dataset_id, remembered, needs):
+                raise
+            passages = None
         if passages is not None:
             return passages
+        needs.memory.forget(dataset_id)
+
+
+def _looked_at(dataset_id: UUID, needs: RetrievalNeeds) -> Remembered:
+    with statement(needs.sessions) as session:
+        dataset = look(session, dataset_id)
+        dimension = usable_dimension(session, dataset_id, dataset.generation)
+    known = Remembered(dataset, dimension)
+    needs.memory.keep(dataset_id, known)
+    return known
+
+
+def _holds(dataset_id: UUID, remembered: Remembered, needs: RetrievalNeeds) -> bool:
+    with statement(needs.sessions) as session:
+        return look(session, dataset_id) == remembered.dataset
+
+
+def _found(
+    dataset_id: UUID,
+    question: str,
+    known: Remembered,
+    needs: RetrievalNeeds,
+    options: SearchOptions,
+) -> list[FoundPassage] | None:
+    """What is found; ``None`` when the dataset is not what it was thought to be."""
+    dataset = known.dataset
+    # Before any snapshot: no transaction waits for a provider or a store.
+    vector = _embedded(question, dataset, needs, options)
+    query = None
+    if vector is not None:
+        if is_enough(known, vector, needs.vectors, options):
+            nearest = find_nearest(dataset_id, vector, known, needs.sessions, needs.memory, options)
+            if nearest.dataset != dataset:
+                return None
+            if nearest.passages is not None:
+                needs.note(dataset_id, nearest.dataset)
+                return nearest.passages
+        depth = CHILDREN_PER_PARENT * max(_HYBRID_DEPTH, options.passages)
+        query = VectorQuery(dataset_id, dataset.generation, vector, depth)
+    return _settled(dataset_id, question, dataset, query, needs, options)
 
 
 def _settled(
     dataset_id: UUID,
     question: str,
-    model: _Model,
+    model: SearchedDataset,
     query: VectorQuery | None,
     needs: RetrievalNeeds,
     options: SearchOptions,
@@ -140,35 +149,41 @@ def _settled(
     """What is found; ``None`` when the dataset's model was changed meanwhile."""
     asked = Asked()
     passages: list[FoundPassage] = []
-    if query is not None and needs.vectors.is_external:
+    store = None if query is None else needs.vectors.at(model.vector_store)
+    if query is not None and store is not None and store.is_external:
         with needs.sessions() as session:
             query = replace(query, documents=documents_asked_for(session, dataset_id, options))
-        asked = needs.vectors.ask(query)
+        asked = store.ask(query)
     for _ in range(_ROUNDS):
-        with _snapshot(needs.sessions) as session:
-            if _model(session, dataset_id) != model:
+        with snapshot(needs.sessions) as session:
+            dataset = look(session, dataset_id)
+            if dataset != model:
                 return None
             passages, again = _search(
                 session, dataset_id, model, question, query, asked, needs, options
             )
-        if query is None or again is None:
+        needs.note(dataset_id, dataset)
+        if query is None or store is None or again is None:
             break
-        asked = needs.vectors.ask(query, again)
+        asked = store.ask(query, again)
     return passages
 
 
 def _search(
     session: Session,
     dataset_id: UUID,
-    model: _Model,
+    model: SearchedDataset,
     question: str,
     query: VectorQuery | None,
     asked: Asked,
     needs: RetrievalNeeds,
     options: SearchOptions,
 ) -> tuple[list[FoundPassage], Asked | None]:
-    coverage = keywords.coverage(session, dataset_id)
-    method = _method(options, coverage, has_vector=query is not None)
+    # It adds up all documents: where vectors alone are asked for, it would be half of the time.
+    is_by_vector = options.method == SearchMethod.VECTOR
+    words = [] if is_by_vector else count_words(question, dataset_id).numbers
+    known = NO_KEYWORDS if is_by_vector else coverage(session, dataset_id, words)
+    method = _method(options, known, has_vector=query is not None)
     documents = documents_asked_for(session, dataset_id, options)
     if documents is not None and not documents:
         return [], None
@@ -182,42 +197,26 @@ def _search(
         def nearest(wanted: int) -> list[Match]:
             nonlocal again
             asked_for = replace(query, limit=wanted, documents=documents)
-            found = needs.vectors.search(session, asked_for, asked)
+            found = needs.vectors.at(model.vector_store).search(session, asked_for, asked)
             again = found.again
             return found.matches
 
         hits = find_segments(session, model.doc_form, nearest, depth)
     by_vector = [Match(hit.segment_id, hit.score) for hit in hits]
     if method is not SearchMethod.VECTOR:
-        _require_keywords(dataset_id, model, coverage)
-        by_keyword = keywords.search(session, dataset_id, question, depth, documents, coverage)
+        _require_keywords(dataset_id, model, known)
+        by_keyword = rank(session, dataset_id, words, depth, documents, known)
     matches = (
         fuse(by_vector, by_keyword) if method is SearchMethod.HYBRID else by_vector or by_keyword
     )
     if options.score_threshold is not None:
         matches = [match for match in matches if match.score >= options.score_threshold]
     children = {hit.segment_id: hit.children for hit in hits}
-    return _passages(session, matches[: options.passages], children), again
-
-
-def _model(session: Session, dataset_id: UUID) -> _Model:
-    query = select(
-        Dataset.indexing_technique,
-        Dataset.embedding_provider,
-        Dataset.embedding_model,
-        Dataset.doc_form,
-        Dataset.index_generation,
-        Dataset.retrieval_model,
-        Dataset.last_searched_at < func.now() - timedelta(hours=1),
-    ).where(Dataset.id == dataset_id)
-    row = session.execute(query).one_or_none()
-    if row is None:
-        raise NotFound(f"there is no dataset {dataset_id}")
-    return _Model(*row)
+    return passages_of(session, matches[: options.passages], children), again
 
 
 def _embedded(
-    question: str, model: _Model, needs: RetrievalNeeds, options: SearchOptions
+    question: str, model: SearchedDataset, needs: RetrievalNeeds, options: SearchOptions
 ) -> NDArray[np.float32] | None:
     """The question's vector, ``None`` where no vectors are searched."""
     if model.technique == ECONOMY:
@@ -229,33 +228,23 @@ def _embedded(
         return None
     if options.method == SearchMethod.KEYWORD:
         return None
-    embedder = needs.embedders(model.provider, model.name)
+    embedder = needs.embedders(model.provider, model.model)
     vector: NDArray[np.float32] = embedder.embed([question]).vectors[0]
     return vector
 
 
-@contextmanager
-def _snapshot(sessions: "sessionmaker[Session]") -> Iterator[Session]:
-    """A session in which every query sees the same moment."""
-    with sessions() as session:
-        session.connection(
-            execution_options={"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        )
-        yield session
-
-
-def _method(options: SearchOptions, coverage: Coverage, *, has_vector: bool) -> SearchMethod:
+def _method(options: SearchOptions, known: Coverage, *, has_vector: bool) -> SearchMethod:
     if options.method is not None:
         return SearchMethod(options.method)
     if not has_vector:
         return SearchMethod.KEYWORD
-    return SearchMethod.HYBRID if coverage.with_keywords else SearchMethod.VECTOR
+    return SearchMethod.HYBRID if known.with_keywords else SearchMethod.VECTOR
 
 
-def _require_keywords(dataset_id: UUID, model: _Model, coverage: Coverage) -> None:
-    if not coverage.without_keywords:
+def _require_keywords(dataset_id: UUID, model: SearchedDataset, known: Coverage) -> None:
+    if not known.without_keywords:
         return
-    if not coverage.with_keywords:
+    if not known.with_keywords:
         raise InvalidRequest(
             f"the documents of dataset {dataset_id} have no keywords: "
             + (
@@ -267,34 +256,7 @@ def _require_keywords(dataset_id: UUID, model: _Model, coverage: Coverage) -> No
     logger.warning(
         "%d documents of dataset %s have no keywords: only their vectors are searched; "
         "index them again with INDEXING_KEYWORDS=true",
-        coverage.without_keywords,
+        known.without_keywords,
         dataset_id,
         extra={"action": "search.keywords_missing"},
     )
-
-
-def _passages(
-    session: Session, matches: Sequence[Match], children: Mapping[UUID, tuple[FoundChild, ...]]
-) -> list[FoundPassage]:
-    rows = session.execute(
-        select(DocumentSegment, Document.name)
-        .join(Document, Document.id == DocumentSegment.document_id)
-        .where(DocumentSegment.id.in_([match.id for match in matches]))
-    )
-    by_id = {row.DocumentSegment.id: row for row in rows}
-    return [
-        FoundPassage(
-            document_id=by_id[match.id].DocumentSegment.document_id,
-            document_name=by_id[match.id].name,
-            segment_id=match.id,
-            position=by_id[match.id].DocumentSegment.position,
-            page=by_id[match.id].DocumentSegment.page,
-            score=match.score,
-            content=by_id[match.id].DocumentSegment.content,
-            answer=by_id[match.id].DocumentSegment.answer,
-            is_summary=by_id[match.id].DocumentSegment.is_summary,
-            children=children.get(match.id, ()),
-        )
-        for match in matches
-        if match.id in by_id
-    ]

@@ -22,7 +22,12 @@ from shared.models.segment_work import COMPLETED, ERROR, INDEXING, WAITING
 from shared.submitting.files import storable
 from worker.delivery import runs
 from worker.delivery.lease import claim, owner, release
-from worker.delivery.leased_run import attempts_after, require_attempts_left, run_leased
+from worker.delivery.leased_run import (
+    attempts_after,
+    reason_of,
+    require_attempts_left,
+    run_leased,
+)
 from worker.services.dataset.claiming import Job, job_on_active_version
 from worker.services.dataset.embedding import Known, Lookup
 from worker.services.dataset.needs import IndexingNeeds
@@ -143,7 +148,7 @@ class _Ends:
 
     def hand_back(self, error: Exception) -> None:
         lease = self._work.job.lease
-        reason = storable(f"attempt {lease.attempt} failed and will be repeated: {error}")
+        reason = storable(reason_of(lease, error))
         attempts = attempts_after(lease, error)
         with self._needs.sessions.begin() as session:
             release(session, lease, status=WAITING, error=reason, attempts=attempts)
@@ -172,7 +177,7 @@ def _run(work: _Work, needs: IndexingNeeds) -> None:
         raise Permanent(
             "it holds no word that a keyword search could find: give it text, or keywords"
         )
-    send(needs.vectors, job, [work.segment_id], [prepared])
+    send(needs.vectors.at(job.vector_store), job, [work.segment_id], [prepared])
     with needs.sessions.begin() as session:
         served = lock_served(session, job)
         if served is None:
@@ -209,7 +214,7 @@ def _lookup(work: _Work, needs: IndexingNeeds) -> Lookup:
             ).one_or_none()
             if row is None:
                 return {}
-            vectors = needs.vectors.fetch(
+            vectors = needs.vectors.at(job.vector_store).fetch(
                 session, job.document_id, job.version, job.generation, [work.segment_id]
             )
         if not vectors:

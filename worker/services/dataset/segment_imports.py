@@ -21,7 +21,12 @@ from shared.models.segment_work import COMPLETED, ERROR, INDEXING, WAITING
 from shared.submitting.files import storable
 from worker.delivery import runs
 from worker.delivery.lease import Ago, claim, owner, release, renew
-from worker.delivery.leased_run import attempts_after, require_attempts_left, run_leased
+from worker.delivery.leased_run import (
+    attempts_after,
+    reason_of,
+    require_attempts_left,
+    run_leased,
+)
 from worker.services.dataset.claiming import Job, job_on_active_version
 from worker.services.dataset.embedding import Known
 from worker.services.dataset.extracting import extract_rows
@@ -155,7 +160,7 @@ class _Ends:
 
     def hand_back(self, error: Exception) -> None:
         lease = self._work.job.lease
-        reason = storable(f"attempt {lease.attempt} failed and will be repeated: {error}")
+        reason = storable(reason_of(lease, error))
         attempts = attempts_after(lease, error)
         with self._needs.sessions.begin() as session:
             release(session, lease, status=WAITING, error=reason, attempts=attempts)
@@ -229,7 +234,7 @@ def _import_batch(work: _Work, needs: IndexingNeeds, batch: list[_Row]) -> None:
     done.imported += len(found)
     ids, prepared = [one for one, _ in found], [one for _, one in found]
     if found:
-        send(needs.vectors, job, ids, prepared)
+        send(needs.vectors.at(job.vector_store), job, ids, prepared)
     with needs.sessions.begin() as session:
         served = lock_served(session, job)
         if served is None:

@@ -125,7 +125,7 @@ def _found(
 ) -> set[UUID]:
     """Those that have what a search by vector finds or, in economy, words."""
     index = session.execute(
-        select(Dataset.indexing_technique, Dataset.index_generation).where(
+        select(Dataset.indexing_technique, Dataset.index_generation, Dataset.vector_store).where(
             Dataset.id == document.dataset_id
         )
     ).one()
@@ -133,7 +133,7 @@ def _found(
         query = select(SegmentKeywords.segment_id).where(SegmentKeywords.segment_id.in_(ids))
         return set(session.scalars(query))
     fetch = partial(
-        needs.vectors.fetch,
+        needs.vectors.at(index.vector_store).fetch,
         session,
         document.id,
         document.active_version or 0,

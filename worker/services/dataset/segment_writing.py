@@ -231,4 +231,4 @@ def _write_what_finds(
         return
     require_same_index(session, job)
     outdate_builds(session, job.document_id)
-    needs.vectors.upsert(session, vectors_of(job, ids, embedded, children))
+    needs.vectors.at(job.vector_store).upsert(session, vectors_of(job, ids, embedded, children))

@@ -19,13 +19,14 @@ _UPSERT = text("""
         id, tenant_id, dataset_id, document_id, version, position, content,
         word_count, tokens, index_node_hash, page, answer
     )
-    SELECT u.id, :tenant_id, :dataset_id, :document_id, :version, u.position, u.content,
+    SELECT u.id, :tenant_id, :dataset_id, u.document_id, u.version, u.position, u.content,
            u.word_count, u.tokens, u.hash, NULLIF(u.page, 0), u.answer
     FROM unnest(
         CAST(:ids AS uuid[]), CAST(:positions AS int[]), CAST(:contents AS text[]),
         CAST(:word_counts AS int[]), CAST(:tokens AS int[]), CAST(:hashes AS text[]),
-        CAST(:pages AS int[]), CAST(:answers AS text[])
-    ) AS u(id, position, content, word_count, tokens, hash, page, answer)
+        CAST(:pages AS int[]), CAST(:answers AS text[]),
+        CAST(:document_ids AS uuid[]), CAST(:versions AS int[])
+    ) AS u(id, position, content, word_count, tokens, hash, page, answer, document_id, version)
     ON CONFLICT (document_id, version, position) DO UPDATE SET
         id = excluded.id, content = excluded.content, word_count = excluded.word_count,
         tokens = excluded.tokens, index_node_hash = excluded.index_node_hash, page = excluded.page,
@@ -89,6 +90,15 @@ class StoredSegment:
     length: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """All segments of a document's version, in order; ``owner`` is as ``write`` has it."""
+
+    owner: dict[str, UUID | int]
+    ids: Sequence[UUID]
+    embedded: Sequence[EmbeddedPassage]
+
+
 def segment_ids(
     document_id: UUID, version: int, first_position: int, hashes: Sequence[str]
 ) -> list[UUID]:
@@ -115,8 +125,33 @@ def write(
         ids: one a passage.
         embedded: the passages.
     """
-    values = _columns(owner, positions, ids, embedded)
+    _upsert(session, [owner] * len(ids), positions, ids, embedded)
+
+
+def write_several(session: Session, written: Sequence[Written]) -> None:
+    """Upsert segments of several documents of one dataset, in one statement; as ``write``."""
+    rows = [
+        (one.owner, position, segment_id, embedded)
+        for one in written
+        for position, (segment_id, embedded) in enumerate(zip(one.ids, one.embedded, strict=True))
+    ]
+    owners, positions, ids, passages = zip(*rows, strict=True)
+    _upsert(session, owners, positions, ids, passages)
+
+
+def _upsert(
+    session: Session,
+    owners: Sequence[dict[str, UUID | int]],
+    positions: Sequence[int],
+    ids: Sequence[UUID],
+    embedded: Sequence[EmbeddedPassage],
+) -> None:
+    if not owners:
+        return
+    values = _columns(owners[0], positions, ids, embedded)
     values["contents"] = [one.passage.text for one in embedded]
+    values["document_ids"] = [str(one["document_id"]) for one in owners]
+    values["versions"] = [one["version"] for one in owners]
     session.execute(_UPSERT, values)
 
 

@@ -25,7 +25,8 @@ def vectors_by_content(needs: IndexingNeeds, job: Job) -> Lookup:
         with needs.sessions() as session:
             stored = table.by_hash(session, *place, hashes)
             ids = [one.id for one in stored.values()]
-            vectors = needs.vectors.fetch(session, *place, job.generation, ids)
+            store = needs.vectors.at(job.vector_store)
+            vectors = store.fetch(session, *place, job.generation, ids)
         return {
             digest: Known(vectors[one.id], one.tokens)
             for digest, one in stored.items()
@@ -50,7 +51,8 @@ class Serving:
 
         Without their vectors, where the store can carry them over.
         """
-        job, vectors = self._job, self._needs.vectors
+        job = self._job
+        vectors = self._needs.vectors.at(job.vector_store)
         if vectors.is_external:
             return vectors_by_content(self._needs, job)(hashes)
         if job.active_version is None or not job.has_vectors:
@@ -61,11 +63,11 @@ class Serving:
                 stored = child_chunks.by_hash(session, *place[:2], hashes)
             else:
                 stored = self._segments(session, hashes)
-            held = vectors.held(session, *place, [one.id for one in stored.values()])
+            missing = vectors.missing(session, *place, [one.id for one in stored.values()])
         return {
             digest: Known(None, one.tokens, one.id)
             for digest, one in stored.items()
-            if one.id in held
+            if one.id not in missing
         }
 
     def stored(self, embedded: Sequence[EmbeddedPassage]) -> dict[str, StoredSegment]:

@@ -6,7 +6,7 @@ moment loses nothing.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -23,6 +23,7 @@ _BATCH = 500
 _ROOT = "upload_files"
 _ASIDE = "removed/upload_files"
 _DRAFTS = "drafts"
+_TRACES = "traces"
 
 # A set aside file has a note that says until when.
 _UNNAMED = text("""
@@ -33,6 +34,12 @@ _UNNAMED = text("""
 _UNNOTED = text("""
     SELECT key FROM unnest(CAST(:keys AS text[])) AS key
     WHERE NOT EXISTS (SELECT 1 FROM removals WHERE removals.storage_key = key)
+""")
+# Spans that were moved here have their delivery's name; its row says so a moment later.
+_UNDELIVERED = text("""
+    SELECT key FROM unnest(CAST(:keys AS text[]), CAST(:ids AS uuid[])) AS stored(key, id)
+    WHERE NOT EXISTS (SELECT 1 FROM trace_deliveries WHERE trace_deliveries.id = stored.id)
+      AND NOT EXISTS (SELECT 1 FROM removals WHERE removals.storage_key = key)
 """)
 _NOTE = text("""
     INSERT INTO removals (kind, tenant_id, storage_key, retired_at, due_at)
@@ -69,6 +76,7 @@ def clean_orphaned_files(
     *,
     older_than_seconds: float,
     deletes: bool,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Done:
     """Find files that no row names, and let them go.
 
@@ -80,16 +88,18 @@ def clean_orphaned_files(
         turn: this run.
         older_than_seconds: younger files may be about to be submitted.
         deletes: whether they go; else they are counted.
+        tell: is called with the key of each, once it is noted that it goes.
 
     Raises:
         ServiceUnavailable: (transient) the storage does not answer; the rest is done later.
     """
-    search = _Search(sessions, files, older_than_seconds, deletes=deletes)
+    search = _Search(sessions, files, older_than_seconds, tell, deletes=deletes)
     # In the order of their names: those of files set aside come first.
-    for root in (_ASIDE, _ROOT):
+    for root in (_ASIDE, _TRACES, _ROOT):
+        look = search.in_traces if root == _TRACES else search.in_tenant
         for folder in files.folders(root):
             if folder > (turn.position or ""):
-                search.in_tenant(folder)
+                look(folder)
                 turn.reach(folder)
     turn.reach(None)
     if search.found and not deletes:
@@ -116,12 +126,14 @@ class _Search:
         sessions: sessionmaker[Session],
         files: ListedFiles,
         older_than_seconds: float,
+        tell: Callable[[str], None],
         *,
         deletes: bool,
     ) -> None:
         self._sessions = sessions
         self._files = files
         self._older_than_seconds = older_than_seconds
+        self._tell = tell
         self._deletes = deletes
         self.found = 0
         self.example = ""
@@ -139,12 +151,24 @@ class _Search:
                 else:
                     self._stored(folder, batch, is_aside=is_aside)
 
+    def in_traces(self, folder: str) -> None:
+        """Look through the spans of a tenant's traces."""
+        named = [(key, _uuid(key)) for key in self._files.files(folder)]
+        keys = [(key, id_) for key, id_ in named if id_ is not None]
+        for start in range(0, len(keys), _BATCH):
+            runs.checkpoint()
+            batch = keys[start : start + _BATCH]
+            values = {"keys": [one[0] for one in batch], "ids": [str(one[1]) for one in batch]}
+            with self._sessions() as session:
+                unnamed: list[str] = list(session.scalars(_UNDELIVERED, values))
+            self._let_go(folder, list(self._old(unnamed)), is_aside=False)
+
     def _drafts(self, keys: Sequence[str]) -> None:
         # What an upload left that was cut off: nothing else can name it.
         for key in self._old(keys):
-            self._count(key)
             if self._deletes:
                 self._files.delete(key)
+            self._count(key)
 
     def _stored(self, folder: str, keys: Sequence[str], *, is_aside: bool) -> None:
         # A note, and a row, name the place that a file was set aside from.
@@ -154,12 +178,15 @@ class _Search:
             unnamed: list[str] = list(session.scalars(statement, {"keys": list(places)}))
         old = set(self._old([places[one] for one in unnamed]))
         gone = [one for one in unnamed if places[one] in old]
-        for one in gone:
-            self._count(places[one])
-        if gone and self._deletes:
-            values = {"keys": gone, "tenant_id": _tenant(folder), "is_aside": is_aside}
+        self._let_go(folder, gone, is_aside=is_aside)
+
+    def _let_go(self, folder: str, keys: Sequence[str], *, is_aside: bool) -> None:
+        if keys and self._deletes:
+            values = {"keys": keys, "tenant_id": _tenant(folder), "is_aside": is_aside}
             with self._sessions.begin() as session:
                 session.execute(_NOTE, values)
+        for one in keys:
+            self._count(one)
 
     def _old(self, keys: Sequence[str]) -> Iterator[str]:
         for key in keys:
@@ -170,10 +197,16 @@ class _Search:
     def _count(self, key: str) -> None:
         self.found += 1
         self.example = key
+        self._tell(key)
 
 
 def _tenant(folder: str) -> UUID:
+    return _uuid(folder) or NO_TENANT
+
+
+def _uuid(key: str) -> UUID | None:
+    """The id that a key ends with, if it is one."""
     try:
-        return UUID(folder.rpartition("/")[2])
+        return UUID(key.rpartition("/")[2])
     except ValueError:
-        return NO_TENANT
+        return None

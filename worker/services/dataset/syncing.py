@@ -16,9 +16,15 @@ from shared.models.document_status import require_transition
 from shared.submitting.files import StoredFile, storable, upload_files
 from worker.delivery import runs
 from worker.delivery.lease import Ago, release, renew
-from worker.delivery.leased_run import attempts_after, require_attempts_left, run_leased
+from worker.delivery.leased_run import (
+    KeepsLeases,
+    attempts_after,
+    reason_of,
+    require_attempts_left,
+    run_leased,
+)
 from worker.providers.fetcher import Fetched, Fetcher
-from worker.services.dataset.needs import Announce, Guard, Heartbeat, Progress
+from worker.services.dataset.needs import Announce, Guard, Progress
 from worker.services.dataset.source_claiming import SourceJob, claim_source
 from worker.services.dataset.source_names import source_name
 
@@ -57,7 +63,7 @@ class SyncNeeds:
     store: Store
     guard: SourceGuard
     progress: Progress
-    heartbeat: Heartbeat
+    heartbeat: KeepsLeases
     announce: Announce
     lease_seconds: float
     max_attempts: int
@@ -101,8 +107,7 @@ class _Ends:
         job = self._job
         values: dict[str, Any] = {"attempts": attempts_after(job.lease, error)}
         if not isinstance(error, ShuttingDown) and job.status is not DocumentStatus.COMPLETED:
-            what = f"attempt {job.lease.attempt} failed and will be repeated: {error}"
-            values["error"] = storable(what)
+            values["error"] = storable(reason_of(job.lease, error))
         with self._needs.sessions.begin() as session:
             release(session, job.lease, **values)
 

@@ -73,7 +73,7 @@ def standing(job: Job, needs: IndexingNeeds) -> Standing | None:
         dimension = job.embedding_dimension
         if job.fingerprint != fingerprint(job, needs, job.active_version, dimension, sums):
             return None
-        if job.has_vectors and row.vectors != needs.vectors.count(
+        if job.has_vectors and row.vectors != needs.vectors.at(job.vector_store).count(
             session, job.document_id, job.active_version, job.generation
         ):
             return None

@@ -19,6 +19,7 @@ from shared.errors import InvalidRequest, NotFound
 from shared.models import Dataset
 from shared.submitting.dataset_index import IndexAction, change_dataset_index
 from worker.delivery.alone import Done, Turn
+from worker.stores.vector_stores import VectorStores
 from worker.stores.vectors import VectorStore
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ _VECTORS, _ROWS = "vectors", "rows"
 # A change of the index under way makes what is missing.
 _PAGE = text("""
     SELECT document.id, document.dataset_id, document.active_version AS version,
-           dataset.index_generation AS generation
+           dataset.index_generation AS generation, dataset.vector_store
     FROM documents AS document JOIN datasets AS dataset ON dataset.id = document.dataset_id
     WHERE document.id > :after AND document.active_version IS NOT NULL
       AND document.indexing_status = 'completed' AND dataset.indexing_technique = 'high_quality'
@@ -60,12 +61,12 @@ class ReconcileNeeds:
     """What the comparison touches.
 
     Attributes:
-        deletes: whether vectors without rows go; else they are counted.
+        deletes: whether vectors without rows go from external stores; else they are counted.
         rebuilds: whether datasets that lack vectors get a new index; else they are named.
     """
 
     sessions: sessionmaker[Session]
-    vectors: VectorStore
+    vectors: VectorStores
     celery: Celery
     deletes: bool
     rebuilds: bool
@@ -89,19 +90,33 @@ def reconcile_vectors(turn: Turn, needs: ReconcileNeeds) -> Done:
     return Done(orphans + lacking, words)
 
 
-def _find_orphans(turn: Turn, needs: ReconcileNeeds, after: str | None) -> int:
+def _find_orphans(turn: Turn, needs: ReconcileNeeds, position: str | None) -> int:
+    begun, _, after = (position or "").partition("/")
     orphans = 0
-    while True:
-        with needs.sessions.begin() as session:
-            found = needs.vectors.orphans(session, after, deletes=needs.deletes)
-        orphans += found.number
-        after = found.next_after
-        if after is None:
-            break
-        turn.reach(f"{_VECTORS} {after}")
+    for store in sorted(needs.vectors.each(), key=lambda one: one.name):
+        if store.name >= begun:
+            orphans += _find_orphans_in(
+                store, turn, needs, after or None if store.name == begun else None
+            )
     if orphans:
         logger.warning("%s vectors had no row", orphans, extra={"action": "vectors.orphans"})
     return orphans
+
+
+def _find_orphans_in(
+    store: VectorStore, turn: Turn, needs: ReconcileNeeds, after: str | None
+) -> int:
+    orphans = 0
+    # Vectors in the database cannot be anybody else's.
+    deletes = needs.deletes or not store.is_external
+    while True:
+        with needs.sessions.begin() as session:
+            found = store.orphans(session, after, deletes=deletes)
+        orphans += found.number
+        after = found.next_after
+        if after is None:
+            return orphans
+        turn.reach(f"{_VECTORS} {store.name}/{after}")
 
 
 def _find_lacking(turn: Turn, needs: ReconcileNeeds, after: UUID) -> int:
@@ -132,10 +147,9 @@ def _missing(document: Row[Any], needs: ReconcileNeeds) -> set[UUID]:
     with needs.sessions() as session:
         values = {"id": document.id, "version": document.version}
         ids = session.scalars(_WITH_VECTORS, values).all()
+        store = needs.vectors.at(document.vector_store)
         place = (document.id, document.version, document.generation)
-        return {
-            one for batch in _batches(ids) for one in needs.vectors.missing(session, *place, batch)
-        }
+        return {one for batch in _batches(ids) for one in store.missing(session, *place, batch)}
 
 
 def _batches(ids: Sequence[UUID]) -> Iterator[Sequence[UUID]]:

@@ -17,7 +17,7 @@ from itertools import chain
 from uuid import UUID
 
 import rjieba
-from snowballstemmer import stemmer
+from Stemmer import Stemmer
 
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _TOKEN = re.compile(f"[{_HAN}]+|[^\\W{_HAN}]+")
@@ -93,7 +93,7 @@ def _known(token: str) -> tuple[int, ...]:
     parts = [part for part in token.split("_") if part]
     words = [*parts, token] if len(parts) > 1 else parts
     # One a call: a stemmer keeps state, and threads would share it.
-    stem = stemmer("english").stemWord
+    stem = Stemmer("english", 0).stemWord
     return tuple(
         _number(stem(word) if word.isascii() else word) for word in words if word not in _STOP_WORDS
     )
