@@ -1,5 +1,6 @@
 """A parser in a process of its own: past its limits it is killed, and its death is an error."""
 
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from shared.errors import (
 from worker.providers.parser import Block
 from worker.providers.parsing_connection import TICK_SECONDS, ChildEnded, Frame
 from worker.providers.parsing_frames import Kind, decoded_text
+from worker.providers.parsing_log import log_of_parser
 from worker.providers.parsing_pool import ParsingPool
 from worker.providers.parsing_process import ParsingProcess
 
@@ -130,7 +132,13 @@ class _Exchange:
         self._process.parses += 1
         shown = self._name.encode("utf-8", errors="replace").decode()
         try:
-            self._process.connection.send(Kind.PARSE, content, self._check, name=shown)
+            self._process.connection.send(
+                Kind.PARSE,
+                content,
+                self._check,
+                name=shown,
+                log_level=logging.getLogger().getEffectiveLevel(),
+            )
         except ChildEnded:
             raise self._death() from None
 
@@ -165,7 +173,11 @@ class _Exchange:
     def _received(self) -> Frame:
         self._waiting_since = time.monotonic()
         try:
-            return self._process.connection.receive(self._check)
+            while True:
+                frame = self._process.connection.receive(self._check)
+                if frame.header["kind"] != Kind.LOG:
+                    return frame
+                log_of_parser(frame.header, decoded_text(frame.payload))
         except ChildEnded:
             raise self._death() from None
         finally:

@@ -9,12 +9,20 @@ from typing import Any
 
 import httpx
 
-from shared.errors import ProviderRefused, RagWorkerError, RateLimited, ServiceUnavailable
+from shared.errors import (
+    ProviderRefused,
+    RagWorkerError,
+    RateLimited,
+    ServiceAway,
+    ServiceUnavailable,
+)
 from worker.providers.retry_after import retry_after_seconds
 
 _WORDS_CHARACTERS = 300
 _MASK = "********"
 _TRANSIENT_STATUSES = frozenset({408, 409, 423, 425})
+#: A gateway without its server, and a server that says so itself; 529 is not registered, but used.
+AWAY_STATUSES = frozenset({502, 503, 504, 529})
 _TOO_LONG_STATUSES = frozenset({400, 413, 422, 500})
 #: As OpenAI, vLLM, TEI, Ollama and llama.cpp say it: of a text, and of a batch.
 _TOO_LONG = re.compile(
@@ -64,6 +72,8 @@ def failure(
         # Who has to pay first is not helped by waiting for ever.
         kind = ServiceUnavailable if "insufficient_quota" in words else RateLimited
         return kind(said, retry_after_seconds=after)
+    if status in AWAY_STATUSES:
+        return ServiceAway(said, retry_after_seconds=after)
     if status in _TRANSIENT_STATUSES or status >= httpx.codes.INTERNAL_SERVER_ERROR:
         return ServiceUnavailable(said, retry_after_seconds=after)
     if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
@@ -75,11 +85,14 @@ def failure(
 
 def unreachable(error: httpx.HTTPError, timeout_seconds: float) -> ServiceUnavailable:
     """The error that a request without a whole answer stands for."""
-    if isinstance(error, httpx.TimeoutException):
+    if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
         return ServiceUnavailable(
             f"the embedding provider did not answer within {timeout_seconds:g} s"
         )
-    return ServiceUnavailable(f"the embedding provider cannot be reached, or broke off: {error}")
+    # An answer that broke off may be about these texts; a connection that is not made is not.
+    unconnected = (httpx.ConnectError, httpx.ConnectTimeout)
+    kind = ServiceAway if isinstance(error, unconnected) else ServiceUnavailable
+    return kind(f"the embedding provider cannot be reached, or broke off: {error}")
 
 
 def provider_words(body: bytes, secret: str) -> str:

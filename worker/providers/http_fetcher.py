@@ -2,7 +2,6 @@
 
 import hashlib
 import ssl
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -25,6 +24,7 @@ from worker.providers.addresses import Address, Resolve, checked_addresses, syst
 from worker.providers.fetch_rules import FetchRules
 from worker.providers.fetcher import Fetched, Validators
 from worker.providers.retry_after import MOST_PATIENCE_SECONDS, retry_after_seconds
+from worker.providers.temporary_files import temporary_file, temporary_file_failures
 from worker.providers.time_limit import TimeLimit
 from worker.providers.unpacking import unpacked
 
@@ -60,7 +60,7 @@ class HttpFetcher:
         self, url: str, seen: Validators | None, progress: Callable[[], None]
     ) -> Iterator[Fetched | None]:
         """Fetch; see ``Fetcher``."""
-        with tempfile.TemporaryFile() as file:
+        with temporary_file() as file:
             with TimeLimit(self._rules.total_seconds) as limit:
                 try:
                     fetched = self._follow(url, seen, file, limit, progress)
@@ -195,10 +195,12 @@ class HttpFetcher:
             if limit.is_over:
                 raise self._too_slow(url)
             digest.update(piece)
-            file.write(piece)
+            with temporary_file_failures():
+                file.write(piece)
         if limit.is_over:  # a connection that was cut can look like an end
             raise self._too_slow(url)
-        file.seek(0)
+        with temporary_file_failures():
+            file.seek(0)
         headers = response.headers
         return Fetched(
             file,

@@ -31,6 +31,7 @@ from shared.errors import (
     SpansRefused,
     TracesDeferred,
 )
+from shared.queueing import trace_context
 from worker.providers.addresses import Network, Resolve, checked_addresses, system_resolve
 from worker.providers.retry_after import MOST_PATIENCE_SECONDS, retry_after_seconds
 from worker.providers.trace_sender import Receipt, Target
@@ -89,6 +90,12 @@ class OtlpSender:
 
     def send(self, target: Target, content: bytes) -> Receipt:
         """Send; see ``TraceSender``."""
+        with trace_context.calling(
+            "export_traces", http_method="POST", http_url=target.url
+        ) as note:
+            return self._sent(target, content, note)
+
+    def _sent(self, target: Target, content: bytes, note: trace_context.Note) -> Receipt:
         seconds = self._rules.timeout_seconds
         try:
             status, headers, body = self._exchange(target, content)
@@ -100,6 +107,7 @@ class OtlpSender:
             ) from error
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
             raise _unreached(error, target) from error
+        note("http.status_code", status)
         return _read(status, headers, body, target)
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ the worker dies.
 
 import contextlib
 import importlib
+import logging
 import os
 import resource
 import select
@@ -30,8 +31,11 @@ from worker.providers.parsing_frames import (
     beginning,
     encoded_text,
 )
+from worker.providers.parsing_log import LogToWorker
 
 _FIRST_VICTIM = "1000"
+#: A parser's threads log while it answers; a signal handler may, within one of its lines.
+_sending = threading.RLock()
 
 
 def main(parser_name: str, lifeline: int, max_data_bytes: int) -> None:
@@ -98,6 +102,8 @@ def _serve(connection: socket.socket, parser_name: str) -> None:
         _send_error(connection, error)
         return
     connection.sendall(beginning(Kind.READY))
+    logging.captureWarnings(True)  # noqa: FBT003 - its only argument
+    logging.getLogger().addHandler(LogToWorker(connection, _sending))
     with connection.makefile("rb") as requests:
         while _answer_next(requests, connection, parser):
             pass
@@ -123,13 +129,14 @@ def _answer_next(requests: BinaryIO, connection: socket.socket, parser: Parser) 
     content = requests.read(payload_bytes)
     if len(content) < payload_bytes:
         return False
+    logging.getLogger().setLevel(header["log_level"])
     try:
         for block in parser.parse(content, header["name"]):
             _send_block(connection, block)
     except BaseException as error:  # noqa: BLE001 - a panic of Rust code is no Exception
         _send_error(connection, error)
     else:
-        connection.sendall(beginning(Kind.END))
+        _send(connection, beginning(Kind.END))
     return True
 
 
@@ -137,10 +144,9 @@ def _send_block(connection: socket.socket, block: Block) -> None:
     text = encoded_text(block.text)
     start = beginning(Kind.BLOCK, len(text), is_markdown=block.is_markdown, page=block.page)
     if len(text) <= SMALL_BYTES:
-        connection.sendall(start + text)
+        _send(connection, start + text)
     else:
-        connection.sendall(start)
-        connection.sendall(text)
+        _send(connection, start, text)
 
 
 def _send_error(connection: socket.socket, error: BaseException) -> None:
@@ -156,7 +162,13 @@ def _send_error(connection: socket.socket, error: BaseException) -> None:
         is_ours=ours,
         traceback=trace,
     )
-    connection.sendall(start + message)
+    _send(connection, start + message)
+
+
+def _send(connection: socket.socket, *parts: bytes) -> None:
+    with _sending:
+        for part in parts:
+            connection.sendall(part)
 
 
 def _sendable(text: str) -> str:

@@ -3,7 +3,8 @@
 A frame is the lengths of its two parts, a small header as JSON and a payload of
 raw bytes. The child opens with ``ready``. To each ``parse`` (payload: the file) it
 answers with a ``block`` (payload: the text) for each block and then ``end``, or
-with ``error`` (payload: the message) instead of what is left.
+with ``error`` (payload: the message) instead of what is left. Between them it may send
+``log`` (payload: a line of its log) at any time.
 """
 
 import struct
@@ -28,6 +29,7 @@ class Kind(StrEnum):
     BLOCK = "block"
     END = "end"
     ERROR = "error"
+    LOG = "log"
 
 
 def beginning(kind: str, payload_bytes: int = 0, **header: Any) -> bytes:

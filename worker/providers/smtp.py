@@ -1,6 +1,5 @@
 """Mail by SMTP: plain, STARTTLS or TLS; connections are used again."""
 
-import re
 import select
 import smtplib
 import socket
@@ -223,7 +222,9 @@ def _asked(smtp: smtplib.SMTP, commands: list[str]) -> tuple[int, bytes]:
 
 def dotted(message: bytes) -> bytes:
     """A message as DATA carries it: lines end in CRLF, a leading dot is doubled."""
-    lines = re.sub(rb"(?m)^\.", b"..", re.sub(rb"\r\n|\r|\n", b"\r\n", message))
+    # By plain replacements: a pattern took longer over a mail than all the rest of its sending.
+    lines = message.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+    lines = (b"\r\n" + lines).replace(b"\n.", b"\n..")[2:]
     return lines if lines.endswith(b"\r\n") else lines + b"\r\n"
 
 

@@ -10,6 +10,7 @@ from shared.contract import (
     CLEAN_RESULTS,
     CLEAN_UNUSED_DATASETS,
     DEAD_LETTER_ALERT,
+    INDEX_VECTORS,
     MAIL_CLEAN_DOCUMENT_NOTIFY,
     QUEUE_MONITOR,
     RECONCILE_VECTORS,
@@ -94,3 +95,11 @@ def reconcile_vectors_task() -> None:
     from worker.wiring.maintenance import maintain
 
     maintain(RECONCILE_VECTORS)
+
+
+@shared_task(name=INDEX_VECTORS.name)
+def index_vectors_task() -> None:
+    """Build indexes over the vectors of large datasets, drop those that nothing uses."""
+    from worker.wiring.maintenance import maintain
+
+    maintain(INDEX_VECTORS)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from celery.worker.request import Request
+from worker.delivery.bootstep import Request
 
 
 class MaskedRequest(Request):

@@ -17,7 +17,7 @@ from worker.wiring.ops_trace import clean_old_traces, payload_files
 from worker.wiring.sweeping import sweep
 from worker.wiring.trace_export import export_needs
 from worker.wiring.trace_probing import probe_provider
-from worker.wiring.vectors import vector_store
+from worker.wiring.vectors import vector_stores
 
 __all__ = [
     "COSTLY_EMBEDDERS",
@@ -42,5 +42,5 @@ __all__ = [
     "retrieval_needs",
     "sweep",
     "sync_needs",
-    "vector_store",
+    "vector_stores",
 ]

@@ -15,7 +15,8 @@ from shared.settings.generation import GenerationSettings
 from shared.submitting.answer_events import announce_end
 from shared.submitting.generation import follow_conversation
 from worker.providers.chat import ChatModel
-from worker.services.dataset.retrieval import FoundPassage, search
+from worker.services.dataset.found_passages import FoundPassage
+from worker.services.dataset.retrieval import search
 from worker.services.dataset.search_options import SearchOptions
 from worker.services.generation.answer_cancelling import CancelWatch
 from worker.services.generation.answer_needs import AnswerLimits, AnswerNeeds, Extract, Passage

@@ -19,6 +19,7 @@ from worker.services.dataset.index_needs import IndexNeeds
 from worker.services.dataset.needs import IndexingNeeds
 from worker.services.dataset.removal import RemovalNeeds
 from worker.services.dataset.retrieval import RetrievalNeeds
+from worker.services.dataset.searched_dataset import Memory
 from worker.services.dataset.syncing import SyncNeeds
 from worker.stores.dataset_use import DatasetUse
 from worker.stores.document_guard import DocumentGuard
@@ -27,7 +28,7 @@ from worker.stores.progress import ProgressStream
 from worker.wiring.embedders import embedder
 from worker.wiring.foundations import heartbeat, sessions
 from worker.wiring.generation import question_writer
-from worker.wiring.vectors import vector_store
+from worker.wiring.vectors import vector_stores
 
 
 def indexing_needs() -> IndexingNeeds:
@@ -40,7 +41,7 @@ def indexing_needs() -> IndexingNeeds:
         files=StoredFiles(current_app.extensions["storage"]),
         parser=_parser(indexing),
         embedders=embedder,
-        vectors=vector_store(),
+        vectors=vector_stores(),
         guard=DocumentGuard(redis, indexing.indexing_guard_seconds),
         progress=ProgressStream(redis),
         limits=_limits(indexing),
@@ -81,7 +82,7 @@ def index_needs() -> IndexNeeds:
     return IndexNeeds(
         sessions=sessions(),
         embedders=embedder,
-        vectors=vector_store(),
+        vectors=vector_stores(),
         heartbeat=heartbeat(),
         publish=partial(outbox.write, celery=current_app.extensions["celery"]),
         batch_segments=settings.indexing.indexing_batch_segments,
@@ -94,8 +95,9 @@ def retrieval_needs() -> RetrievalNeeds:
     return RetrievalNeeds(
         sessions=sessions(),
         embedders=embedder,
-        vectors=vector_store(),
+        vectors=vector_stores(),
         note_use=_dataset_use(db.engine).note,
+        memory=_memory(db.engine),
     )
 
 
@@ -104,7 +106,7 @@ def removal_needs() -> RemovalNeeds:
     indexing: IndexingSettings = current_app.extensions["settings"].indexing
     return RemovalNeeds(
         sessions=sessions(),
-        vectors=vector_store(),
+        vectors=vector_stores(),
         files=StoredFiles(current_app.extensions["storage"]),
         guard=DocumentGuard(current_app.extensions["redis"], indexing.indexing_guard_seconds),
         batch_rows=indexing.removal_batch_rows,
@@ -121,6 +123,11 @@ def remove_unused_files() -> None:
 @lru_cache(maxsize=8)
 def _dataset_use(engine: Engine) -> DatasetUse:
     return DatasetUse(engine)
+
+
+@lru_cache(maxsize=8)
+def _memory(engine: Engine) -> Memory:  # noqa: ARG001 - what is remembered is of its database
+    return Memory()
 
 
 @cache

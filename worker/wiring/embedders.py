@@ -1,17 +1,19 @@
 """Embedders by provider and model."""
 
-from functools import cache
+from functools import cache, partial
 
 from flask import current_app
 
 from shared.errors import ConfigurationError
 from shared.settings.embedding import EmbeddingSettings
+from worker.delivery import metrics, runs
 from worker.providers.embedder import Embedder, PartwiseEmbedder
 from worker.providers.openai_compatible import OpenAICompatibleEmbedder
 from worker.providers.pacing import Rate, Unlimited
 from worker.providers.sentence_transformers import SentenceTransformersEmbedder
 from worker.providers.wordllama import WordLlamaEmbedder
 from worker.services.dataset.cached_embedder import CachedEmbedder
+from worker.services.dataset.counted_embedder import CountedEmbedder, CountedPartwiseEmbedder
 from worker.stores.embedding_cache import EmbeddingCache
 from worker.stores.provider_rate import ProviderRate
 from worker.wiring.foundations import sessions
@@ -34,7 +36,9 @@ def embedder(provider: str, model: str) -> Embedder:
         raise ConfigurationError(f"there is no embedding provider {provider!r}, only: {known}")
     loaded: dict[tuple[str, str], Embedder] = current_app.extensions.setdefault("embedders", {})
     if (provider, model) not in loaded:
-        made = CachedEmbedder(_costly_embedder(provider, model), embedding_cache())
+        costly = _costly_embedder(provider, model)
+        counted = CountedPartwiseEmbedder(costly, partial(_count, f"{provider}/{model}"))
+        made = CachedEmbedder(counted, embedding_cache())
         loaded.setdefault((provider, model), made)
     return loaded[provider, model]
 
@@ -46,7 +50,12 @@ def embedding_cache() -> EmbeddingCache:
 
 @cache
 def _local_embedder(provider: str, model: str) -> Embedder:
-    return LOCAL_EMBEDDERS[provider](model)
+    return CountedEmbedder(LOCAL_EMBEDDERS[provider](model), partial(_count, f"{provider}/{model}"))
+
+
+def _count(model: str, tokens: int) -> None:
+    run = runs.current()
+    metrics.EMBEDDING_TOKENS.add(tokens, model, (run and run.tenant_id) or "")
 
 
 def _costly_embedder(provider: str, model: str) -> PartwiseEmbedder:

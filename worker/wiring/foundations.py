@@ -1,30 +1,34 @@
 """Sessions and the heartbeat, which every service needs."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from functools import lru_cache, partial
+from functools import lru_cache
 
 from flask import current_app
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
 from shared.models import db
 from worker.delivery.heartbeat import Heartbeat
-from worker.delivery.single import single_statements
+from worker.delivery.leased_rows import LeasedRows
 
 
 def sessions() -> "sessionmaker[Session]":
     return _sessions_of(db.engine)
 
 
-def single() -> Callable[[], AbstractContextManager[Connection]]:
-    return partial(single_statements, db.engine)
+def leased_rows() -> LeasedRows:
+    return _leased_rows_of(db.engine)
 
 
 @lru_cache(maxsize=8)
 def _sessions_of(engine: Engine) -> "sessionmaker[Session]":
     # Each is a class of its own, and all of SQLAlchemy's events are told of it: one an engine.
     return sessionmaker(engine, expire_on_commit=False)
+
+
+@lru_cache(maxsize=8)
+def _leased_rows_of(engine: Engine) -> LeasedRows:
+    # Those of one engine share their statements.
+    return LeasedRows(engine)
 
 
 def heartbeat() -> Heartbeat:

@@ -14,7 +14,7 @@ from worker.providers.smtp import SmtpMailer, SmtpServer
 from worker.services.mail.composing import Composer, Look
 from worker.services.mail.needs import MailNeeds
 from worker.stores.rate_limit import RateLimit
-from worker.wiring.foundations import heartbeat, sessions, single
+from worker.wiring.foundations import heartbeat, leased_rows, sessions
 
 
 def mail_needs() -> MailNeeds:
@@ -24,7 +24,7 @@ def mail_needs() -> MailNeeds:
     rate = mail.mail_rate_per_second
     return MailNeeds(
         sessions=sessions(),
-        single=single(),
+        rows=leased_rows(),
         mailer=partial(_mailer, mail),
         rate=RateLimit(current_app.extensions["redis"], f"mail:{mail.mail_type}", rate)
         if rate

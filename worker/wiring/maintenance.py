@@ -1,5 +1,6 @@
 """What the schedule's tasks do, each with what it needs; one run of each at a time."""
 
+import logging
 import platform
 from collections.abc import Callable
 
@@ -14,6 +15,7 @@ from shared.contract import (
     CLEAN_TRACES,
     CLEAN_UNUSED_DATASETS,
     DEAD_LETTER_ALERT,
+    INDEX_VECTORS,
     MAIL_CLEAN_DOCUMENT_NOTIFY,
     QUEUE_MONITOR,
     QUEUES,
@@ -31,6 +33,7 @@ from worker.delivery import runs
 from worker.delivery.alone import Done, Turn, Work, run_alone
 from worker.delivery.nodes import Patience
 from worker.delivery.queue_state import QueueState, queue_states
+from worker.services.dataset.keyword_statistics import measure_words
 from worker.services.dataset.stored_orphans import clean_orphaned_files
 from worker.services.dataset.unused import disable_unused_datasets
 from worker.services.dataset.unused_notice import notify_owners
@@ -41,11 +44,14 @@ from worker.services.ops_trace.dead_letter_alert import alert_of_dead_letters
 from worker.services.ops_trace.purging import purge_outbox, purge_results
 from worker.services.ops_trace.queue_monitor import QueueLimits, monitor_queues
 from worker.stores.files import StoredFiles
+from worker.stores.pgvector_indexes import BuildLimits, keep_indexes
 from worker.wiring.embedders import embedding_cache
 from worker.wiring.foundations import heartbeat, sessions
 from worker.wiring.ops_trace import clean_old_traces
 from worker.wiring.sweeping import collect_vectors, sweep_queues
-from worker.wiring.vectors import vector_store
+from worker.wiring.vectors import vector_stores
+
+logger = logging.getLogger(__name__)
 
 _DAY_SECONDS = 86400
 
@@ -94,6 +100,9 @@ def _jobs(task: TaskContract, settings: Settings) -> list[tuple[str, Work, float
     if task is QUEUE_MONITOR:
         # Workers look by themselves too: one of them is enough.
         return [(name, _monitor, settings.schedule.queue_monitor_seconds / 2)]
+    if task is INDEX_VECTORS:
+        # Both are for datasets that have become large.
+        return [(name, _index_vectors, 0), ("measure_words", _measure_words, 0)]
     return [(name, _WORK[task], 0)]
 
 
@@ -165,16 +174,39 @@ def _clean_orphaned_files(turn: Turn) -> Done:
 
 
 def _reconcile_vectors(turn: Turn) -> Done:
-    schedule, vectors = _settings().schedule, vector_store()
+    schedule = _settings().schedule
     needs = ReconcileNeeds(
         sessions=sessions(),
-        vectors=vectors,
+        vectors=vector_stores(),
         celery=current_app.extensions["celery"],
-        # Vectors in the database cannot be anybody else's.
-        deletes=schedule.vector_orphans_delete or not vectors.is_external,
+        deletes=schedule.vector_orphans_delete,
         rebuilds=schedule.vectors_rebuild,
     )
     return reconcile_vectors(turn, needs)
+
+
+def _index_vectors(turn: Turn) -> Done:
+    settings = _settings().vectors
+    limits = BuildLimits(
+        settings.vector_index_least_segments,
+        settings.vector_index_megabytes,
+        is_default=settings.vector_store == "pgvector",
+    )
+    done = []
+    for words in keep_indexes(db.engine, limits):
+        done.append(words)
+        logger.info("%s", words, extra={"action": "vectors.indexed"})
+        # A worker that was taken for dead builds no second one.
+        turn.reach(None)
+    return Done(len(done), ", ".join(done) or "nothing to build")
+
+
+def _measure_words(turn: Turn) -> Done:
+    number = 0
+    for _ in measure_words(sessions()):
+        number += 1
+        turn.reach(None)
+    return Done(number, f"words of {number} datasets measured")
 
 
 def _alert_needs(recipients: str) -> AlertNeeds:

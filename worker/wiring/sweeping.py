@@ -26,7 +26,7 @@ from worker.wiring.foundations import sessions
 from worker.wiring.generation import sweep_generation
 from worker.wiring.mail import mail_needs
 from worker.wiring.trace_export import export_needs
-from worker.wiring.vectors import vector_store
+from worker.wiring.vectors import vector_stores
 
 
 def sweep() -> int:
@@ -46,7 +46,7 @@ def sweep() -> int:
 
 def collect_vectors() -> int:
     """Delete from an external vector store what no row stands for any more."""
-    return vector_store().collect()
+    return vector_stores().collect()
 
 
 def sweep_queues() -> int:

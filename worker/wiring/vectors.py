@@ -1,39 +1,67 @@
-"""The vector store the settings name."""
+"""The vector stores the settings name."""
 
 import os
+import threading
 
 from flask import current_app
 
-from shared.errors import ConfigurationError
+from shared.errors import ConfigurationError, ServiceUnavailable
 from shared.settings import Settings
 from shared.settings.vectors import VectorSettings
 from worker.stores.pgvector import PgVectorStore
+from worker.stores.vector_stores import VectorStores
 from worker.stores.vectors import VectorStore
 from worker.wiring.foundations import sessions
 
 
-def vector_store() -> VectorStore:
-    """The vector store of the current application.
+def vector_stores() -> VectorStores:
+    """The vector stores of the current application: all that it is connected with.
 
     Raises:
         ConfigurationError: VECTOR_STORE=qdrant without its package, or without an address.
+        ServiceUnavailable: (transient) VECTOR_STORE=qdrant, its folder open in another process.
     """
     settings: Settings = current_app.extensions["settings"]
-    if settings.vectors.vector_store == "pgvector":
-        return PgVectorStore()
     extensions = current_app.extensions
     # One a process: a connection must not cross a fork.
-    made: dict[int, VectorStore] = extensions.setdefault("vector_stores", {})
-    if os.getpid() not in made:
-        made[os.getpid()] = _qdrant(settings.vectors)
-    return made[os.getpid()]
+    made: dict[int, VectorStores] = extensions.setdefault("vector_stores", {})
+    found = made.get(os.getpid())
+    if found is not None:
+        return found
+    opening: dict[int, threading.Lock] = extensions.setdefault("vector_stores_opening", {})
+    # The first tasks of a pool of threads come here together: one of them opens a folder.
+    with opening.setdefault(os.getpid(), threading.Lock()):
+        found = made.get(os.getpid())
+        if found is None:
+            found = _stores(settings.vectors)
+            # A folder that another process has open may be free the next time.
+            is_folder = settings.vectors.qdrant_path and not settings.vectors.qdrant_url
+            if len(found.each()) > 1 or not is_folder:
+                made[os.getpid()] = found
+        return found
+
+
+def _stores(settings: VectorSettings) -> VectorStores:
+    in_database = PgVectorStore()
+    if settings.vector_store == "qdrant":
+        try:
+            return VectorStores(_qdrant(settings), in_database)
+        except ImportError as error:
+            raise ConfigurationError(
+                f"VECTOR_STORE=qdrant: install rag-worker[qdrant] ({error})"
+            ) from error
+    if settings.qdrant_url or settings.qdrant_path:
+        # Who needs it all the same is told by ``VectorStores.at``.
+        try:
+            return VectorStores(in_database, _qdrant(settings))
+        except ServiceUnavailable as error:
+            return VectorStores(in_database, away={"qdrant": error})
+        except ImportError:
+            pass
+    return VectorStores(in_database)
 
 
 def _qdrant(settings: VectorSettings) -> VectorStore:
-    try:
-        from worker.stores.qdrant_opening import open_qdrant
-    except ImportError as error:
-        raise ConfigurationError(
-            f"VECTOR_STORE=qdrant: install rag-worker[qdrant] ({error})"
-        ) from error
+    from worker.stores.qdrant_opening import open_qdrant
+
     return open_qdrant(settings, sessions())

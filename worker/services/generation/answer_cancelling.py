@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextvars import Context
 from typing import TypeVar
 from uuid import UUID
 
@@ -18,6 +19,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from shared.errors import AnswerCancelled
+from shared.queueing import task_context
+from shared.queueing.task_context import TaskContext
 from worker.delivery.interruption import Interruptible, interruptible
 
 logger = logging.getLogger(__name__)
@@ -44,6 +47,7 @@ class CancelWatch:
         self._sessions = sessions
         self._period_seconds = period_seconds
         self._flows: dict[UUID, Interruptible] = {}
+        self._contexts: dict[UUID, TaskContext | None] = {}
         self._ordered: dict[UUID, float] = {}
         self._begun = threading.Event()
         self._pid: int | None = None
@@ -60,12 +64,14 @@ class CancelWatch:
         self._ensure_running()
         flow = interruptible()
         self._flows[message_id] = flow
+        self._contexts[message_id] = task_context.current()
         self._begun.set()
         try:
             return flow.run(work)
         finally:
             self._flows.pop(message_id, None)
             self._ordered.pop(message_id, None)
+            self._contexts.pop(message_id, None)
 
     def _ensure_running(self) -> None:
         if self._pid == os.getpid():
@@ -73,7 +79,9 @@ class CancelWatch:
         # After a fork: the parent's thread is not here, and its answers are not ours.
         self._pid = os.getpid()
         self._flows, self._ordered, self._begun = {}, {}, threading.Event()
-        threading.Thread(target=self._watch, name="answer-cancels", daemon=True).start()
+        thread = threading.Thread(target=self._watch, name="answer-cancels", daemon=True)
+        # It outlives the task it is started in.
+        Context().run(thread.start)
 
     def _watch(self) -> None:
         while True:
@@ -83,11 +91,13 @@ class CancelWatch:
                 try:
                     self.look()
                 except SQLAlchemyError as error:
-                    logger.warning(
-                        "not known whether answers are cancelled: %s",
-                        error,
-                        extra={"action": "answer.cancels_unknown"},
-                    )
+                    for context in list(self._contexts.copy().values()):
+                        with task_context.entered(context):
+                            logger.warning(
+                                "not known whether the answer is cancelled: %s",
+                                error,
+                                extra={"action": "answer.cancels_unknown"},
+                            )
                 time.sleep(self._period_seconds)
 
     def look(self) -> None:

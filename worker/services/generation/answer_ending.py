@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.errors import ConfigurationError, Permanent, SubjectGone
+from shared.errors import ConfigurationError, Permanent, ServiceAway, SubjectGone
 from shared.models import MessageStatus
 from shared.submitting.answer_turns import announce_next, lock_conversation_of
 from shared.submitting.files import storable
@@ -111,7 +111,12 @@ class AnswerEnds:
                 lease,
                 status=MessageStatus.WAITING,
                 error=f"attempt {lease.attempt}: {reason}",
-                attempts=attempts_after(lease, error),
+                # Somebody looks on: an answer does not wait for a provider for hours.
+                attempts=(
+                    lease.attempt
+                    if isinstance(error, ServiceAway)
+                    else attempts_after(lease, error)
+                ),
                 restarts=self._asked.restarts + bool(self._draft.texts),
             )
         self._stream.wait(reason)

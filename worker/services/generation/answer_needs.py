@@ -1,7 +1,6 @@
 """What answering a question takes: collaborators as protocols, limits as numbers."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
@@ -9,7 +8,7 @@ from uuid import UUID
 from celery import Celery
 from sqlalchemy.orm import Session, sessionmaker
 
-from worker.delivery.lease import Lease
+from worker.delivery.leased_run import KeepsLeases
 from worker.providers.chat import ChatModel
 
 Result = TypeVar("Result")
@@ -90,13 +89,6 @@ class Cancels(Protocol):
         """Do the work; raises ``AnswerCancelled`` in the middle of it, if so asked."""
 
 
-class Heartbeat(Protocol):
-    """What keeps a lease alive."""
-
-    def keep(self, lease: Lease) -> AbstractContextManager[None]:
-        """Renew the lease while the block runs; end the task when it is lost."""
-
-
 @dataclass(frozen=True, slots=True)
 class AnswerLimits:
     """Attributes, in tokens by estimate unless they say otherwise.
@@ -140,7 +132,7 @@ class AnswerNeeds:
     cancels: Cancels
     publish_end: Callable[[UUID, int], None]
     celery: Celery
-    heartbeat: Heartbeat
+    heartbeat: KeepsLeases
     limits: AnswerLimits
     instructions: str
     temperature: float

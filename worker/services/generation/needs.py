@@ -1,7 +1,6 @@
 """What background generation takes: collaborators as arguments, limits as numbers."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -9,7 +8,7 @@ from uuid import UUID
 from celery import Celery
 from sqlalchemy.orm import Session, sessionmaker
 
-from worker.delivery.lease import Lease
+from worker.delivery.leased_run import KeepsLeases
 from worker.providers.chat import ChatModel
 from worker.providers.embedder import Embedder
 
@@ -23,13 +22,6 @@ class Models(Protocol):
         Raises:
             ConfigurationError: its key cannot be read.
         """
-
-
-class Heartbeat(Protocol):
-    """What keeps a lease alive."""
-
-    def keep(self, lease: Lease) -> AbstractContextManager[None]:
-        """Renew the lease while the block runs; end the task when it is lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +41,7 @@ class GenerationNeeds:
     models: Models
     embedder: Callable[[], Embedder]
     celery: Celery
-    heartbeat: Heartbeat
+    heartbeat: KeepsLeases
     lease_seconds: float
     max_attempts: int
     max_deaths: int

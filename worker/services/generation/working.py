@@ -9,7 +9,14 @@ from uuid import UUID
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from shared.errors import ConfigurationError, LeaseHeld, Permanent, RateLimited, SubjectGone
+from shared.errors import (
+    ConfigurationError,
+    LeaseHeld,
+    Permanent,
+    RateLimited,
+    ServiceAway,
+    SubjectGone,
+)
 from shared.models import Document, GenerationKind, GenerationWork
 from shared.models.generation import COMPLETED, ERROR, RUNNING, WAITING
 from shared.submitting.control import announce_waiting
@@ -200,7 +207,7 @@ class _Ends:
 
     def hand_back(self, error: Exception) -> None:
         lease = self._work.lease
-        waits = isinstance(error, RateLimited)
+        waits = isinstance(error, (RateLimited, ServiceAway))
         said = "waits its turn" if waits else f"attempt {lease.attempt} will be repeated"
         with self._needs.sessions.begin() as session:
             attempts = attempts_after(lease, error)

@@ -19,6 +19,7 @@ from worker.services.mail.waiting_mail import WaitingMail
 #: Written once, so that the claim's statement is built once.
 _CONDITIONS = (MailDelivery.status.in_([status.value for status in UNFINISHED]),)
 _CUT_OFF = "the worker that handed it over died before it knew the answer"
+_AFTER_DEATH = {"status": MailStatus.UNKNOWN, "error": _CUT_OFF}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,19 @@ class ClaimedMail:
 
     lease: Lease
     row: Any
+
+
+def take_mail(delivery_id: UUID, needs: MailNeeds) -> ClaimedMail | None:
+    """As ``claim_mail``, each statement a transaction of its own."""
+    rows = needs.rows
+    claimed = rows.claim_free(MailDelivery, delivery_id, needs.lease_seconds, *_CONDITIONS)
+    if claimed is None:
+        with rows.single() as connection:
+            return claim_mail(connection, delivery_id, needs)
+    lease, row = claimed
+    if row.status == MailStatus.SENDING:
+        rows.renew(lease, **_AFTER_DEATH)
+    return ClaimedMail(lease, row)
 
 
 def claim_mail(
@@ -49,7 +63,7 @@ def claim_mail(
         return None
     lease, row = claimed
     if row.status == MailStatus.SENDING:
-        renew(session, lease, status=MailStatus.UNKNOWN, error=_CUT_OFF)
+        renew(session, lease, **_AFTER_DEATH)
     return ClaimedMail(lease, row)
 
 

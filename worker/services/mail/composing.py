@@ -8,13 +8,14 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parseaddr
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import ChoiceLoader, FileSystemLoader, StrictUndefined, TemplateError
+from jinja2 import ChoiceLoader, FileSystemLoader, StrictUndefined, Template, TemplateError
 from jinja2.exceptions import SecurityError
+from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 
@@ -27,6 +28,8 @@ from worker.services.mail.waiting_mail import WaitingMail
 
 BUILT_IN = Path(__file__).parent / "templates"
 _INNER = "inner"
+#: What words may name and still say the same in every mail.
+_OF_EVERY_MAIL = ("brand", "color", "language")
 _PARTS = ("subject", "heading", "lines", "action", "note")
 
 
@@ -74,6 +77,7 @@ class Composer:
         self._html = _environment(folders, escapes=True)
         self._text = _environment(folders, escapes=False)
         self._words = {language: _words(folders, language) for language in LANGUAGES}
+        self._pages: dict[tuple[str, str, str], Template] = {}
 
     def header_id(self, mail: WaitingMail) -> str:
         """The Message-ID of every copy: the first one's, or the same again made of the row."""
@@ -126,10 +130,9 @@ class Composer:
             "language": language,
             "link": self._link(kind, fields),
         }
-        subject, html = self._document(kind, self._html, "html", values)
-        text_subject, text = self._document(kind, self._text, "txt", values)
-        del subject
-        return Rendered(" ".join(text_subject.split()), html, text)
+        _, html = self._document(kind, self._html, "html", values)
+        subject, text = self._document(kind, self._text, "txt", values)
+        return Rendered(" ".join(subject.split()), html, text)
 
     def _document(
         self, kind: MailKind, environment: Any, ending: str, values: dict[str, Any]
@@ -146,11 +149,16 @@ class Composer:
             name: _filled(environment, value, values)
             for name, value in self._words[language]["common"].items()
         }
-        template = environment.select_template(
-            [f"{kind.name}.{language}.{ending}", f"{kind.name}.{ending}", f"message.{ending}"]
-        )
-        page = template.render(values, words=words, common=common)
-        return str(words["subject"]), page
+        page = self._page(kind, environment, ending, language)
+        return str(words["subject"]), page.render(values, words=words, common=common)
+
+    def _page(self, kind: MailKind, environment: Any, ending: str, language: str) -> Template:
+        found = self._pages.get((kind.name, language, ending))
+        if found is None:
+            names = (f"{kind.name}.{language}.{ending}", f"{kind.name}.{ending}")
+            found = _with_plain_globals(environment.select_template([*names, f"message.{ending}"]))
+            self._pages[kind.name, language, ending] = found
+        return found
 
     def _link(self, kind: MailKind, fields: Mapping[str, Any]) -> str | None:
         if kind.link is None:
@@ -178,13 +186,34 @@ def _filled(environment: Any, words: Any, values: dict[str, Any]) -> Any:
     if isinstance(words, list):
         filled = [_filled(environment, one, values) for one in words]
         return [one for one in filled if one.strip()]
-    text = _compiled(environment, words).render(values)
+    text = _text(environment, words, values)
     return Markup(text) if environment.autoescape else text  # noqa: S704 - rendered with escaping
 
 
+def _text(environment: Any, words: str, values: dict[str, Any]) -> str:
+    template, is_the_same = _compiled(environment, words)
+    if not is_the_same:
+        return template.render(values)
+    return _always(environment, words, *(values[name] for name in _OF_EVERY_MAIL))
+
+
 @cache
-def _compiled(environment: Any, words: str) -> Any:
-    return environment.from_string(words)
+def _compiled(environment: Any, words: str) -> tuple[Template, bool]:
+    """The words as a template, and whether they say the same in every mail of a look."""
+    names = find_undeclared_variables(environment.parse(words))
+    return _with_plain_globals(environment.from_string(words)), names.issubset(_OF_EVERY_MAIL)
+
+
+@lru_cache(maxsize=4096)
+def _always(environment: Any, words: str, *values: str) -> str:
+    template, _ = _compiled(environment, words)
+    return template.render(zip(_OF_EVERY_MAIL, values, strict=True))
+
+
+def _with_plain_globals(template: Template) -> Template:
+    # Jinja copies a chain of them into each rendering: for a mail's few words, most of its time.
+    template.globals = dict(template.globals)
+    return template
 
 
 def _inner(environment: Any, escaping: Any, values: dict[str, Any]) -> dict[str, Any]:

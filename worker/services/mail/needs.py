@@ -1,25 +1,17 @@
 """What sending a mail takes: collaborators as protocols, limits as numbers."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from celery import Celery
-from sqlalchemy import Connection
 from sqlalchemy.orm import Session, sessionmaker
 
 from shared.submitting.mail import MailRules
-from worker.delivery.lease import Lease
+from worker.delivery.leased_rows import LeasedRows
+from worker.delivery.leased_run import KeepsLeases
 from worker.providers.mailer import Mailer
 from worker.services.mail.composing import Composer
-
-
-class Heartbeat(Protocol):
-    """What keeps a lease alive."""
-
-    def keep(self, lease: Lease) -> AbstractContextManager[None]:
-        """Renew the lease while the block runs; end the task when it is lost."""
 
 
 class Rate(Protocol):
@@ -34,7 +26,7 @@ class MailNeeds:
     """Everything a delivery touches.
 
     Attributes:
-        single: a connection on which each statement is a transaction of its own.
+        rows: claims deliveries and writes them, each write a transaction of its own.
         mailer: opens the provider; gives ``None`` when mail is switched off.
         rate: ``None`` when there is no limit.
         lease_seconds: life of the lease.
@@ -42,7 +34,7 @@ class MailNeeds:
     """
 
     sessions: sessionmaker[Session]
-    single: Callable[[], AbstractContextManager[Connection]]
+    rows: LeasedRows
     mailer: Callable[[], Mailer | None]
     rate: Rate | None
     composer: Composer
@@ -50,4 +42,4 @@ class MailNeeds:
     celery: Celery
     lease_seconds: float
     max_attempts: int
-    heartbeat: Heartbeat
+    heartbeat: KeepsLeases

@@ -25,16 +25,16 @@ from shared.models import MailStatus
 from shared.queueing.outage import SERVER_LOST
 from shared.submitting.files import storable
 from worker.delivery import runs
-from worker.delivery.lease import Ago, release, renew
+from worker.delivery.lease import Ago
 from worker.delivery.leased_run import attempts_after, run_leased
 from worker.providers.mailer import Mailer, Receipt
 from worker.services.mail.claiming import (
     MOST_COPIES,
     ClaimedMail,
-    claim_mail,
     handed_over_twice,
     opened,
     require_attempts_left,
+    take_mail,
 )
 from worker.services.mail.needs import MailNeeds
 from worker.services.mail.waiting_mail import WaitingMail
@@ -66,8 +66,7 @@ def deliver_mail(delivery_id: UUID, needs: MailNeeds) -> MailStatus | None:
         MailRefused: (permanent) by the provider; written to the row's ``error``.
         AttemptsExhausted: (permanent) likewise.
     """
-    with needs.single() as connection:
-        claimed = claim_mail(connection, delivery_id, needs)
+    claimed = take_mail(delivery_id, needs)
     if claimed is None:
         return None
     attempt = _Attempt(claimed, needs)
@@ -127,8 +126,7 @@ class _Attempt:
         if self._mail is not None:
             values["status"] = MailStatus.UNKNOWN if copies else MailStatus.QUEUED
             values["copies"] = copies
-        with self._needs.single() as connection:
-            release(connection, self._lease, **values)
+        self._needs.rows.release(self._lease, **values)
 
     def fail(self, error: Permanent | ConfigurationError) -> None:
         """End the row as ``failed``; its secrets stay sealed, for a retry."""
@@ -140,8 +138,7 @@ class _Attempt:
             values["provider"] = self._mailer.name
         if isinstance(error, MailRefused):
             values["provider_words"] = storable(str(error))
-        with self._needs.single() as connection:
-            release(connection, self._lease, ended_at=Ago(), **values)
+        self._needs.rows.release(self._lease, ended_at=Ago(), **values)
         self._log(MailStatus.FAILED, reason)
 
     def _copies_after(self, error: Exception) -> int:
@@ -156,14 +153,9 @@ class _Attempt:
         return 1 if is_once else MOST_COPIES
 
     def _disable(self, mail: WaitingMail) -> MailStatus:
-        with self._needs.single() as connection:
-            release(
-                connection,
-                self._lease,
-                status=MailStatus.DISABLED,
-                error=_DISABLED,
-                ended_at=Ago(),
-            )
+        self._needs.rows.release(
+            self._lease, status=MailStatus.DISABLED, error=_DISABLED, ended_at=Ago()
+        )
         logger.warning(
             "mail %s (%s) is not sent: %s",
             mail.delivery_id,
@@ -186,16 +178,14 @@ class _Attempt:
             runs.checkpoint()
 
     def _hand_over(self, mail: WaitingMail, provider: str) -> None:
-        with self._needs.single() as connection:
-            renew(
-                connection,
-                self._lease,
-                status=MailStatus.UNKNOWN if mail.copies else MailStatus.SENDING,
-                copies=min(mail.copies + 1, self._most_copies()),
-                handed_over_at=Ago(),
-                provider=provider,
-                header_id=self._needs.composer.header_id(mail),
-            )
+        self._needs.rows.renew(
+            self._lease,
+            status=MailStatus.UNKNOWN if mail.copies else MailStatus.SENDING,
+            copies=min(mail.copies + 1, self._most_copies()),
+            handed_over_at=Ago(),
+            provider=provider,
+            header_id=self._needs.composer.header_id(mail),
+        )
         self._is_handed_over = True
 
     def _record(self, mail: WaitingMail, receipt: Receipt) -> MailStatus:
@@ -203,17 +193,15 @@ class _Attempt:
         give_up = time.monotonic() + _RECORDING_SECONDS
         while True:
             try:
-                with self._needs.single() as connection:
-                    release(
-                        connection,
-                        self._lease,
-                        status=status,
-                        error=mail.last_error if status is MailStatus.RESENT else None,
-                        provider_id=receipt.provider_id,
-                        provider_words=storable(receipt.words),
-                        secrets=None,
-                        ended_at=Ago(),
-                    )
+                self._needs.rows.release(
+                    self._lease,
+                    status=status,
+                    error=mail.last_error if status is MailStatus.RESENT else None,
+                    provider_id=receipt.provider_id,
+                    provider_words=storable(receipt.words),
+                    secrets=None,
+                    ended_at=Ago(),
+                )
                 break
             except SERVER_LOST:
                 # It is delivered: forgetting that would send it twice.

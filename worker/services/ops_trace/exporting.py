@@ -6,7 +6,7 @@ they wait in their rows until the breaker's probe went through.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from uuid import UUID
@@ -99,6 +99,10 @@ class _Together:
             for lease in self._leases:
                 stack.enter_context(self._heartbeat.keep(lease))
             yield
+
+    def owe(self, give_back: Callable[[], None]) -> None:
+        """As the heartbeat has it."""
+        self._heartbeat.owe(give_back)
 
 
 class _Attempt:
