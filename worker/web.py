@@ -4,19 +4,14 @@
 """
 
 from datetime import timedelta
-from functools import partial
-from threading import Lock
 
+from celery import Celery
 from flask import Flask, Response
-from kombu import Connection
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from sqlalchemy.exc import SQLAlchemyError
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from sqlalchemy.orm import sessionmaker
 
 from shared.app_factory import create_app
-from shared.contract import QUEUES
 from shared.models import db
-from shared.queueing.publishing import BROKER_ERRORS
 from shared.settings import Settings
 from shared.web.answers import Access, answers_blueprint
 from shared.web.health import health_blueprint
@@ -51,29 +46,19 @@ def create_web_app(settings: Settings | None = None) -> Flask:
             sessions, redis, authorize=may, asker=tokens.tenant_of_request, celery=celery
         )
     )
-    connect = partial(_connected, celery.connection_for_write())
-    measurement = Measurement(engine, connect, QUEUES, celery.conf.outbox_bounds)
-    app.add_url_rule("/metrics", view_func=_Metrics(measurement), endpoint="metrics")
+    app.add_url_rule("/metrics", view_func=_Metrics(found, celery), endpoint="metrics")
     return app
 
 
-def _connected(connection: Connection) -> Connection:
-    return connection.ensure_connection(max_retries=1, interval_start=0)
-
-
 class _Metrics:
-    """What waits and what is under way, for Prometheus."""
+    """What the servers know of work, for Prometheus.
 
-    def __init__(self, measurement: Measurement) -> None:
-        self._measurement = measurement
-        # One connection to the broker, and one user of it at a time.
-        self._lock = Lock()
+    Nothing of this process is in it: the service has several, and each scrape meets another.
+    """
+
+    def __init__(self, settings: Settings, celery: Celery) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(Measurement.of(settings, celery))
 
     def __call__(self) -> Response:
-        try:
-            with self._lock:
-                self._measurement()
-        except (SQLAlchemyError, *BROKER_ERRORS):
-            # The last figures would look like a system that works.
-            return Response("a server does not answer: see /readyz\n", 503)
-        return Response(generate_latest(), content_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(self._registry), content_type=CONTENT_TYPE_LATEST)

@@ -27,8 +27,15 @@ def in_application(
     def run(context: click.Context, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         quiet_logs()
         with _application(context).app_context():
-            done = command(context, *args, **kwargs)
-            if called(context) in CHANGING:
+            changes = called(context) in CHANGING
+            try:
+                done = command(context, *args, **kwargs)
+            except click.exceptions.Exit as ending:
+                # What could be done was done; the exit code says that not all could.
+                if changes:
+                    audit(context, exit_code=ending.exit_code)
+                raise
+            if changes:
                 audit(context)
             return done
 

@@ -35,8 +35,14 @@ _CHANGING = {
 CHANGING = frozenset(
     {
         *(f"{group} {name}" for group, names in _CHANGING.items() for name in names),
-        *("clear-embedding-cache", "create-tenant", "reset-password", "reset-email"),
-        "reset-encrypt-key",
+        *(
+            "clear-embedding-cache",
+            "clear-orphaned-files",
+            "create-tenant",
+            "reset-password",
+            "reset-email",
+        ),
+        *("reset-encrypt-key", "vdb-migrate"),
     }
 )
 
@@ -47,7 +53,7 @@ def called(context: click.Context) -> str:
     return " ".join(names[2:] if names[:2] == ["flask", "rag"] else names[1:])
 
 
-def audit(context: click.Context) -> None:
+def audit(context: click.Context, *, exit_code: int = 0) -> None:
     """Write that a command has changed something, with its arguments and who called it."""
     settings: Settings = current_app.extensions["settings"]
     line = json.dumps(
@@ -58,7 +64,8 @@ def audit(context: click.Context) -> None:
             "action": "audit",
             "command": called(context),
             "arguments": {name: _shown(name, value) for name, value in context.params.items()},
-            "by": f"{_user()}@{platform.node()}",
+            "by": caller(),
+            **({"exit_code": exit_code} if exit_code else {}),
         },
         ensure_ascii=False,
         default=str,
@@ -82,6 +89,11 @@ def _shown(name: str, value: object) -> object:
     if value is None or isinstance(value, (bool, int, float)):
         return value
     return "********" if any(part in name for part in _SECRET) else value
+
+
+def caller() -> str:
+    """Who calls a command: user and machine."""
+    return f"{_user()}@{platform.node()}"
 
 
 def _user() -> str:

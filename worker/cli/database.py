@@ -6,6 +6,7 @@ from contextlib import closing, contextmanager
 
 import click
 import flask_migrate
+from alembic.runtime.migration import MigrationContext
 from flask import current_app, g
 from flask.cli import ScriptInfo, with_appcontext
 from flask_migrate.cli import db as flask_migrate_group
@@ -44,6 +45,7 @@ def _enter_application(context: click.Context) -> None:
 def upgrade(revision: str) -> None:
     """Bring the tables to the newest revision."""
     upgrade_database(revision)
+    _print_revision()
 
 
 @click.command()
@@ -52,6 +54,13 @@ def upgrade_db(context: click.Context) -> None:
     """Bring the tables to the newest revision."""
     _enter_application(context)
     upgrade_database()
+    _print_revision()
+
+
+def _print_revision() -> None:
+    with current_app.extensions["migrate"].db.engine.connect() as connection:
+        found = MigrationContext.configure(connection).get_current_revision()
+    click.echo(f"the tables are at revision {found}")
 
 
 def upgrade_database(revision: str = "head") -> None:

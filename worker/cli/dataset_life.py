@@ -33,6 +33,7 @@ def list_datasets(
             Dataset.name,
             Dataset.indexing_technique,
             Dataset.doc_form,
+            Dataset.vector_store,
             documents,
             segments,
         )

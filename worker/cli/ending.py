@@ -5,26 +5,25 @@ from contextlib import suppress
 
 import psutil
 
-from worker.delivery.nodes import Node
-
+#: What a worker needs beyond the grace of its tasks, to end its pool and close its connections.
+CLOSING_SECONDS = 10.0
 _POLL_SECONDS = 0.1
 _KILLED_SECONDS = 10.0
 
 
-def end_worker(node: Node, grace_seconds: float) -> str:
+def end_worker(process: psutil.Process | None, grace_seconds: float) -> str:
     """End a worker of this host: SIGTERM, then SIGKILL to it and all its children.
 
     Its tasks are handed back if it can still do that, and taken over when their
     leases have run out if it cannot.
 
     Args:
-        node: the worker.
+        process: its main process; ``None`` when it has ended.
         grace_seconds: what it gets to end by itself; nothing when it is stopped (SIGSTOP).
 
     Returns:
         What happened, as the rest of a sentence.
     """
-    process = node.process()
     if process is None:
         return "is gone already"
     family = _family(process)

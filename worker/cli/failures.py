@@ -67,6 +67,18 @@ class ReportsFailures(click.Group):
             raise Failure(message, SERVICE_UNAVAILABLE) from error
 
 
+class ReportsOwnFailures(click.Command):
+    """A command that may run without the group: it turns the error families into ``Failure``."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        _write_whatever_the_encoding()
+        try:
+            return super().invoke(ctx)
+        except RagWorkerError as error:
+            raise Failure(str(error), exit_code(error)) from error
+
+
 def exit_code(error: RagWorkerError) -> int:
     """The exit code of an error's family."""
     return next(code for family, code in EXIT_CODES if isinstance(error, family))

@@ -73,6 +73,16 @@ COMMANDS = (
         "Delete vectors that nobody used for long.",
         "purge",
     ),
+    CommandEntry(
+        "clear-orphaned-files",
+        "worker.cli.orphaned_files",
+        "Remove stored files that no row names.",
+    ),
+    CommandEntry(
+        "vdb-migrate",
+        "worker.cli.vector_migration",
+        "Move datasets' vectors to another store or model.",
+    ),
     CommandEntry("completion", "worker.cli.completion", "Print the shell's completion script."),
     CommandEntry("config", "worker.cli.configuration", "Show the settings."),
 )

@@ -17,6 +17,8 @@ from shared.models import (
 )
 from shared.submitting.dataset_index import BuildProgress, index_builds
 
+#: More differ in their ids only.
+_REASONS = 5
 _SHOWN_COLUMNS = (
     "id",
     "name",
@@ -68,7 +70,7 @@ def _summary_line(session: Session, document_id: UUID) -> str | None:
 
 
 def dataset_overview(session: Session, dataset_id: UUID) -> dict[str, object]:
-    """How many documents stand where, and why some ended as error."""
+    """How many documents stand where, what holds some up, and why some ended as error."""
     counts = session.execute(
         select(
             Document.indexing_status,
@@ -95,13 +97,29 @@ def dataset_overview(session: Session, dataset_id: UUID) -> dict[str, object]:
             Document.archived.is_(False),
         )
     ).one()
+    held_up = session.execute(
+        select(Document.error, func.count())
+        .where(
+            Document.dataset_id == dataset_id,
+            Document.indexing_status == DocumentStatus.WAITING,
+            Document.error.is_not(None),
+        )
+        .group_by(Document.error)
+        .order_by(func.count().desc())
+        .limit(_REASONS)
+    ).all()
     builds = index_builds(session, dataset_id)
     documents = Counter({str(row[0]): int(row[1]) for row in counts})
     return {
         "dataset": str(dataset_id),
+        "vector_store": session.scalar(
+            select(Dataset.vector_store).where(Dataset.id == dataset_id)
+        ),
         "documents": documents.total(),
         "segments": sum(int(row[2]) for row in counts),
         "statuses": dict(sorted(documents.items())),
+        # What stopped their last attempt, and how many it stopped.
+        "held_up": {row[0]: row[1] for row in held_up} or None,
         # Of one that is searched by words: documents that only their vectors find.
         "without_keywords": lacking if having else 0,
         "index_build": build_line(builds[0]) if builds else None,

@@ -9,7 +9,7 @@ from uuid import UUID
 from flask import current_app
 from sqlalchemy.orm import Session
 
-from shared.errors import InvalidRequest, ServiceUnavailable
+from shared.errors import InvalidRequest
 from shared.models import Dataset, db
 from shared.settings import Settings
 from shared.settings.embedding import EmbeddingSettings
@@ -104,7 +104,8 @@ def submit_files(
 
     Raises:
         InvalidRequest: the rule says something wrong, or does not go with the dataset's form.
-        ServiceUnavailable: the storage cannot be written.
+        StorageFull: the storage has no room; hand the files in again.
+        ServiceUnavailable: the storage does not answer; likewise.
     """
     submissions: list[Submission] = []
     unreadable: list[tuple[str, str]] = []
@@ -128,9 +129,6 @@ def _stored(
             with file.path.open("rb") as content:
                 stored.append((file.key, store_file(storage, tenant_id, file.name, content)))
         except OSError as error:
-            # Reading names no file; what does is the file itself, or else the storage.
-            if error.filename is not None and error.filename != str(file.path):
-                raise ServiceUnavailable(f"STORAGE_URL cannot be written: {error}") from error
             unreadable.append((storable(file.name), error.strerror or str(error)))
     return stored
 

@@ -46,6 +46,7 @@ def workers(context: click.Context, *, as_json: bool) -> None:
             "concurrency": node.concurrency,
             "since": since[node.name].started_at,
             "seen": since[node.name].seen_at,
+            "clock_offset_seconds": round(node.clock_offset_seconds, 3),
             "last_consumed": since[node.name].last_consumed_at,
         }
         for node in nodes

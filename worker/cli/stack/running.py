@@ -29,6 +29,7 @@ from worker.cli.stack.valkey import EmbeddedValkey
 
 _FLOWER_SECONDS = 30.0
 _FLOWER_USER = "admin"
+_BY_OAUTH = "as FLOWER_AUTH_PROVIDER has it"
 _WORKER_GRACE_SECONDS = 30.0
 
 
@@ -49,6 +50,7 @@ class RunningStack:
 
     servers: Servers
     flower_url: str
+    #: ``user:password``, or in words how to log in.
     flower_login: str
     log_folder: Path
     supervisor: Supervisor
@@ -135,6 +137,9 @@ def servers(settings: Settings) -> Iterator[Servers]:
             variables["CELERY_BROKER_URL"] = valkey.url.removesuffix("/0") + "/1"
         if "storage_url" not in settings.storage.model_fields_set:
             variables["STORAGE_URL"] = f"file://{data}/storage"
+        if "presence_dir" not in settings.presence.model_fields_set:
+            # Stacks beside each other call their workers the same.
+            variables["PRESENCE_DIR"] = f"{data}/presence"
         yield started
 
 
@@ -146,11 +151,14 @@ def processes(settings: Settings, servers: Servers) -> Iterator[RunningStack]:
         ServiceUnavailable: one of them ends at once.
     """
     logs = settings.application.rag_worker_data_dir.absolute() / "logs"
-    login = settings.celery.flower_basic_auth.get_secret_value()
-    login = login or f"{_FLOWER_USER}:{secrets.token_urlsafe(12)}"
+    login = settings.flower.flower_basic_auth.get_secret_value()
+    if not login and not settings.flower.flower_auth:
+        login = f"{_FLOWER_USER}:{secrets.token_urlsafe(12)}"
     port = free_port()
     # By environment: a command line can be read by every user of the machine.
-    environment = {**os.environ, **servers.variables, "FLOWER_BASIC_AUTH": login}
+    environment = {**os.environ, **servers.variables}
+    if login:
+        environment["FLOWER_BASIC_AUTH"] = login
     with Supervisor() as supervisor:
         for server_name, server in servers.embedded.items():
             supervisor.watch(server_name, partial(getattr, server, "alive"))
@@ -180,7 +188,7 @@ def processes(settings: Settings, servers: Servers) -> Iterator[RunningStack]:
         starts["beat"]()
         url = f"http://127.0.0.1:{port}"
         try:
-            yield RunningStack(servers, url, login, logs, supervisor, starts)
+            yield RunningStack(servers, url, login or _BY_OAUTH, logs, supervisor, starts)
         finally:
             _tell_to_stop(supervisor, "flower", "beat")
 
