@@ -29,6 +29,7 @@ from redis import Redis
 from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
+from benchmarks.report import OURS, Figure, compared
 from shared.app_factory import create_app
 from shared.models import Dataset, db
 from shared.submitting.answer_events import EventKind, stream_key
@@ -258,6 +259,31 @@ def measure(folder: Path, port: int, answers: int) -> tuple[list[float], float, 
         overheads = [bench.first_token(number) for number in range(100)]
         alone = statistics.median(bench.streamed(1)[0] for _ in range(2))
         return overheads, alone, bench.streamed(answers)
+
+
+def figures(budget_seconds: float) -> Iterator[Figure]:
+    """The first token's way, and what many answers at once cost each other."""
+    answers, rate = (200 if budget_seconds >= 30 else 100), 20.0
+    with tempfile.TemporaryDirectory() as name, model(Path(name), rate) as port:
+        overheads, alone, seconds = measure(Path(name), port, answers)
+    allowed = 1000 * MOST_OVERHEAD_SECONDS
+    milliseconds = [1000 * one for one in overheads]
+    yield Figure.of(
+        "first token, over the model's own time",
+        OURS,
+        milliseconds,
+        "ms",
+        ratio=allowed / statistics.median(milliseconds),
+        target=1.0,
+        against=f"the {allowed:.0f} ms allowed",
+    )
+    yield from compared(
+        "an answer's stream",
+        {"alone": [alone], f"{OURS}, {answers} at once": seconds},
+        "s",
+        against="alone",
+        is_more_better=False,
+    )
 
 
 def main() -> int:

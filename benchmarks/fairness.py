@@ -17,7 +17,8 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from benchmarks.indexing import stack
+from benchmarks.report import OURS, Figure, compared
+from benchmarks.stack import stack
 from shared.models import Document, db
 from worker.cli.following import follow
 from worker.cli.found_files import FoundFile
@@ -73,6 +74,26 @@ def beside_backlog(folder: Path, documents: int) -> Iterator[float]:
         seconds = single(folder, 1000 + number)
         print(f"  {left} before it: {seconds:.3f} s", flush=True)
         yield seconds
+
+
+def figures(budget_seconds: float) -> Iterator[Figure]:
+    """A single document beside another tenant's backlog, against one on an idle system."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with stack(folder):
+            for number in range(4):
+                single(folder, number)
+            idle = [single(folder, 100 + number) for number in range(SAMPLES)]
+            waits = list(beside_backlog(folder, min(5000, int(60 * budget_seconds))))
+    runs = {"idle": idle, OURS: waits}
+    yield from compared(
+        "a document beside another tenant's backlog",
+        runs,
+        "s",
+        against="idle",
+        target=1 / TARGET,
+        is_more_better=False,
+    )
 
 
 def main() -> int:

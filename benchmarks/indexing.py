@@ -1,203 +1,123 @@
-"""Indexing against its bare parts, on the same files, in turns.
+"""Indexing against LangChain, LlamaIndex, Haystack and the bare parts; then the same again.
 
-``python -m benchmarks.indexing [--pages FOLDER]`` indexes HTML pages twice a round: by the
-bare parts in one process (extract, split, embed, binary COPY into one table), and by a
-worker with two prefork processes, from the first submission to the last completed document.
-Without a folder a manual is made up, the same each time.
+``python -m benchmarks indexing`` indexes real HTML pages and PDFs with the model that runs in
+the process. Every contender has two processes, and all write to one PostgreSQL. Then each is
+given the same files again, unchanged and with a hundredth of them changed.
+``python -m benchmarks.indexing --pages 1000 --pdfs 20 --rounds 5`` takes other sizes.
 """
 
 import argparse
-import io
-import os
-import random
-import signal
 import statistics
-import struct
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from uuid import uuid4
 
-import kreuzberg
-import psycopg2
-from flask import Flask
-from semantic_text_splitter import MarkdownSplitter
-from sqlalchemy import make_url, select
-from sqlalchemy.orm import Session
+from benchmarks.contenders import FLOOR, FRAMEWORKS, Took, contender, database, material
+from benchmarks.report import OURS, Figure, compared, rounds
+from benchmarks.stack import Ours, stack
+from shared.models import db
 
-from shared.app_factory import create_app
-from shared.models import Dataset, Document, db
-from worker.cli.database import upgrade_database
-from worker.cli.following import follow
-from worker.cli.found_files import FoundFile
-from worker.cli.stack.children import kill_group, spawn
-from worker.cli.stack.postgres import EmbeddedPostgres
-from worker.cli.stack.valkey import EmbeddedValkey
-from worker.cli.submitting import ensure_place, submit_files
-from worker.providers.wordllama import WordLlamaEmbedder
+#: Those that skip what has not changed.
+INCREMENTAL = ("LangChain", "LlamaIndex")
+PAGES, PDFS, PDF_PAGES = 1000, 20, 20
 
-CHUNK_CHARACTERS = 1100
-PAGES = 300
-PROCESSES = 2
-# fmt: off
-_WORDS = (
-    "a", "valve", "line", "pump", "filter", "pressure", "sensor", "panel", "service", "manual",
-    "engine", "cover", "bolt", "torque", "oil", "coolant", "replace", "remove", "inspect",
-    "tighten", "measure", "clean", "check", "the", "of", "to", "and", "with", "before",
-    "after", "when", "until", "every", "second", "third", "left", "right", "upper", "lower",
-    "value", "table", "figure", "section", "warning", "note",
-)
-# fmt: on
+#: Files and a table in; seconds and segments out.
+Index = Callable[[Sequence[Path], str], tuple[float, int]]
 
 
-def made_up_manual(folder: Path) -> None:
-    """Write 300 pages of about 25 kB with headings, paragraphs, lists and tables."""
-    choose = random.Random(7)
-    for number in range(PAGES):
-        parts = [f"<html><head><title>Page {number}</title></head><body>"]
-        for section in range(12):
-            parts.append(f"<h2>Section {number}.{section}</h2>")
-            for _ in range(4):
-                words = " ".join(choose.choices(_WORDS, k=60))
-                parts.append(f"<p>{words}, <a href='#{section}'>{words[:20]}</a>.</p>")
-            items = "".join(f"<li>{' '.join(choose.choices(_WORDS, k=9))}</li>" for _ in range(5))
-            parts.append(f"<ul>{items}</ul>")
-        parts.append("</body></html>")
-        (folder / f"page-{number:03}.html").write_text("\n".join(parts))
+def figures(budget_seconds: float) -> Iterator[Figure]:
+    """Documents a second, first and again."""
+    yield from measured(rounds(budget_seconds * 0.6, at_least=1), PAGES, PDFS)
 
 
-def bare_parts(pages: list[Path], uri: str) -> tuple[float, int]:
-    """Index with nothing but the parts; returns seconds and segments."""
-    embedder = WordLlamaEmbedder("l2_supercat_256")
-    config = kreuzberg.ExtractionConfig(output_format="markdown", use_cache=False)
-    splitter = MarkdownSplitter(CHUNK_CHARACTERS)
-    url = make_url(uri)
-    connection = psycopg2.connect(
-        host=url.host, port=url.port, user=url.username, password=url.password, dbname=url.database
+def measured(turns: Iterator[int], pages: int, pdfs: int) -> Iterator[Figure]:
+    """The figures of so many rounds."""
+    with tempfile.TemporaryDirectory() as name, ExitStack() as opened:
+        folder = Path(name)
+        files = material(folder / "files", pages, pdfs, PDF_PAGES)
+        opened.enter_context(stack(folder))
+        all_of_them = contenders(opened)
+        for index in all_of_them.values():
+            index([*files[:20], *files[-2:]], "warm")
+        first: dict[str, list[float]] = {}
+        number = 0
+        for number in turns:
+            for contestant, index in all_of_them.items():
+                seconds, segments = index(files, f"round_{number}")
+                first.setdefault(contestant, []).append(len(files) / seconds)
+                print(f"  {contestant}: {seconds:.2f} s, {segments:,} segments", flush=True)
+        yield from against_all(f"index {pages:,} HTML pages and {pdfs} PDFs", first, target=2)
+        again = {one: all_of_them[one] for one in (OURS, *INCREMENTAL)}
+        yield from _again(files, again, f"round_{number}")
+
+
+def contenders(opened: ExitStack) -> dict[str, Index]:
+    """All, with their processes started: rag-worker's worker is running."""
+    uri = db.engine.url.render_as_string(hide_password=False)
+    peers = opened.enter_context(database(uri, "peers"))
+    made: dict[str, Index] = {OURS: Ours().index}
+    for name in (FLOOR, *FRAMEWORKS):
+        made[name] = partial(_indexed, opened.enter_context(contender(name, peers)).index)
+    return made
+
+
+def _indexed(
+    index: Callable[[Sequence[Path], str], Took], files: Sequence[Path], table: str
+) -> tuple[float, int]:
+    took = index(files, table)
+    return took.seconds, took.segments
+
+
+def against_all(work: str, rates: dict[str, list[float]], target: float) -> Iterator[Figure]:
+    """Ours against the best framework, the frameworks beside it, and against the floor."""
+    frameworks = {one: found for one, found in rates.items() if one in FRAMEWORKS}
+    best = max(frameworks, key=lambda one: statistics.median(frameworks[one]))
+    ours = {OURS: rates[OURS]}
+    yield from compared(work, ours | frameworks, "documents/s", against=best, target=target)
+    floor = {FLOOR: rates[FLOOR]}
+    yield from compared(
+        f"{work}, and the floor", ours | floor, "documents/s", against=FLOOR, target=0.85
     )
-    segments = 0
-    with connection, connection.cursor() as cursor:
-        cursor.execute("DROP TABLE IF EXISTS bare")
-        cursor.execute("CREATE TABLE bare (id uuid PRIMARY KEY, content text, v vector)")
-        connection.commit()
-        started = time.perf_counter()
-        for page in pages:
-            text = kreuzberg.extract_bytes_sync(
-                page.read_bytes(), "text/html", config=config
-            ).content
-            chunks = splitter.chunks(text)
-            vectors = embedder.embed(chunks).vectors
-            copied = io.BytesIO(_binary(chunks, vectors))
-            cursor.copy_expert("COPY bare FROM STDIN (FORMAT binary)", copied)
-            connection.commit()
-            segments += len(chunks)
-        seconds = time.perf_counter() - started
-    connection.close()
-    return seconds, segments
 
 
-def _binary(chunks: list[str], vectors: object) -> bytes:
-    out = [b"PGCOPY\n\xff\r\n\0" + struct.pack("!ii", 0, 0)]
-    big_endian = vectors.astype(">f4")  # type: ignore[attr-defined]
-    head = struct.pack("!hh", big_endian.shape[1], 0)
-    for chunk, vector in zip(chunks, big_endian, strict=True):
-        content = chunk.encode()
-        value = head + vector.tobytes()
-        out.append(struct.pack("!hi", 3, 16) + uuid4().bytes)
-        out.append(struct.pack("!i", len(content)) + content)
-        out.append(struct.pack("!i", len(value)) + value)
-    out.append(struct.pack("!h", -1))
-    return b"".join(out)
-
-
-def ours(pages: list[Path]) -> tuple[float, int]:
-    """Submit the pages to a new dataset and wait; returns seconds and segments."""
-    tenant_id, dataset_id = ensure_place("bench", f"bench-{uuid4()}")
-    started = time.perf_counter()
-    submissions, _ = submit_files(
-        tenant_id, dataset_id, [FoundFile(page, str(page)) for page in pages]
-    )
-    for _ in follow([one.document_id for one in submissions], 600, lambda: None):
-        pass
-    seconds = time.perf_counter() - started
-    with Session(db.engine) as session:
-        rows = session.execute(
-            select(Document.indexing_status, Document.total_segments).where(
-                Document.dataset_id == dataset_id
-            )
-        ).all()
-        session.delete(session.get_one(Dataset, dataset_id))
-        session.commit()
-    if any(row.indexing_status != "completed" for row in rows):
-        raise RuntimeError("not every page was indexed")
-    return seconds, sum(row.total_segments for row in rows)
-
-
-@contextmanager
-def stack(folder: Path) -> Iterator[Flask]:
-    """Servers, a migrated database and a worker of two processes."""
-    with EmbeddedPostgres(folder / "postgres") as postgres, EmbeddedValkey(folder / "v") as valkey:
-        os.environ.update(
-            SQLALCHEMY_DATABASE_URI=postgres.uri,
-            REDIS_URL=valkey.url,
-            CELERY_BROKER_URL=valkey.url,
-            STORAGE_URL=f"file://{folder}/storage",
-            LOG_LEVEL="WARNING",
-        )
-        app = create_app()
-        with app.app_context():
-            upgrade_database()
-            worker = spawn(
-                [
-                    *(sys.executable, "-m", "celery", "-A", "worker.celery_app", "worker"),
-                    *("-Q", "dataset", "-c", str(PROCESSES), "-l", "WARNING"),
-                ],
-                log=folder / "worker.log",
-                death_signal=signal.SIGKILL,
-            )
-            try:
-                while not app.extensions["celery"].control.ping(timeout=1):
-                    time.sleep(0.1)
-                yield app
-            finally:
-                kill_group(worker)
-                db.engine.dispose()
+def _again(files: Sequence[Path], all_of_them: dict[str, Index], table: str) -> Iterator[Figure]:
+    unchanged: dict[str, list[float]] = {}
+    changed: dict[str, list[float]] = {}
+    html = [one for one in files if one.suffix == ".html"]
+    some = html[:: max(1, len(html) * 100 // len(files))]
+    for number in range(2):
+        for contestant, index in all_of_them.items():
+            unchanged.setdefault(contestant, []).append(index(files, table)[0])
+        for one in some:
+            content = one.read_text("utf-8")
+            sentence = f"<p>Revision {number} says something else about this module.</p>"
+            one.write_text(content.replace("</body>", f"{sentence}</body>"), "utf-8")
+        for contestant, index in all_of_them.items():
+            changed.setdefault(contestant, []).append(index(files, table)[0])
+    for work, runs, target in (
+        (f"index {len(files):,} documents again, unchanged", unchanged, 10),
+        (f"index {len(files):,} documents again, {len(some)} of them changed", changed, 5),
+    ):
+        best = min(INCREMENTAL, key=lambda one: statistics.median(runs[one]))
+        yield from compared(work, runs, "s", against=best, target=target, is_more_better=False)
 
 
 def main() -> int:
-    """Measure in turns, print the table, return 0 when the target is met."""
+    """Measure with other sizes; 1 when a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--pages", type=Path, help="a folder with HTML pages")
+    parser.add_argument("--pages", type=int, default=PAGES, help="at most 1,300")
+    parser.add_argument("--pdfs", type=int, default=PDFS)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if options.pages is None:
-            (folder / "manual").mkdir()
-            made_up_manual(folder / "manual")
-        source = options.pages or folder / "manual"
-        pages = sorted(source.rglob("*.html"))[:PAGES]
-        megabytes = sum(page.stat().st_size for page in pages) / 1e6
-        print(f"{len(pages)} pages, {megabytes:.1f} MB")
-        with stack(folder):
-            uri = os.environ["SQLALCHEMY_DATABASE_URI"]
-            ours(pages[:20])  # every process loads its model before the clock runs
-            times: dict[str, list[float]] = {"bare": [], "ours": []}
-            for _ in range(options.rounds):
-                for way, run in (
-                    ("ours", lambda: ours(pages)),
-                    ("bare", lambda: bare_parts(pages, uri)),
-                ):
-                    seconds, segments = run()
-                    times[way].append(seconds)
-                    print(f"  {way}: {seconds:.2f} s, {segments} segments", flush=True)
-    medians = {way: statistics.median(found) for way, found in times.items()}
-    ratio = medians["ours"] / medians["bare"]
-    print(f"\n{PROCESSES} processes / bare parts in one: {ratio:.2f} (at most 1.00 is the target)")
-    return 0 if ratio <= 1 else 1
+    found = []
+    for one in measured(iter(range(options.rounds)), options.pages, options.pdfs):
+        ratio = "" if one.ratio is None else f"{one.ratio:.2f} times {one.against}"
+        print(f"{one.work}: {one.contender} {one.value:.2f} {one.unit} {ratio}", flush=True)
+        found.append(one)
+    return 1 if any(one.is_missed for one in found) else 0
 
 
 if __name__ == "__main__":

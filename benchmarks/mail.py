@@ -26,6 +26,7 @@ from flask import current_app
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from benchmarks.report import OURS, Figure, compared, rounds
 from shared.app_factory import create_app
 from shared.models import db
 from shared.submitting.mail import MailRules, send_mails
@@ -170,6 +171,27 @@ def doubled(copies: Path) -> int:
     """Mails of which the server got more than one copy."""
     taken = Counter(line for line in copies.read_text().split("\n") if line.startswith("took"))
     return sum(number > 1 for line, number in taken.items() if "@example.com" in line)
+
+
+def figures(budget_seconds: float) -> Iterator[Figure]:
+    """Mails per second on the default number of connections, against the server's limit."""
+    runs: dict[str, list[float]] = {"the server's limit": [], OURS: []}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with sink(folder) as port, system(folder, port):
+            for _ in rounds(budget_seconds, at_least=1, at_most=5):
+                one = measure(folder, port, 2000, DEFAULT_CONNECTIONS)
+                runs["the server's limit"].append(one.limit)
+                runs[OURS].append(one.reached)
+        if twice := doubled(folder / "copies"):
+            raise RuntimeError(f"{twice} mails were sent twice")
+    yield from compared(
+        f"mails of 50 ms, {DEFAULT_CONNECTIONS} connections",
+        runs,
+        "mails/s",
+        against="the server's limit",
+        target=TARGET,
+    )
 
 
 def main() -> int:

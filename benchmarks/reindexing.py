@@ -10,7 +10,6 @@ hundredth embeds more than what changed.
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -29,15 +28,12 @@ from flask import current_app
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from shared.app_factory import create_app
+from benchmarks.application import application
 from shared.models import db
 from shared.submitting import reindexing
 from shared.submitting.dataset import ensure_dataset, ensure_tenant, submit_documents
 from shared.submitting.files import StoredFile, store_file
 from worker import wiring
-from worker.cli.database import upgrade_database
-from worker.cli.stack.postgres import EmbeddedPostgres
-from worker.cli.stack.valkey import EmbeddedValkey
 from worker.services.dataset.indexing import index_document
 
 DIMENSION = 768
@@ -214,27 +210,16 @@ def main() -> int:
         "wordllama": ("WordLlama, in the process", "wordllama", "l2_supercat_256"),
         "http": ("over HTTP, 100 ms a request", "openai_compatible", "slow"),
     }
-    with tempfile.TemporaryDirectory() as name, served() as url:
-        folder = Path(name)
-        with EmbeddedPostgres(folder / "p") as postgres, EmbeddedValkey(folder / "v") as valkey:
-            os.environ.update(
-                SQLALCHEMY_DATABASE_URI=postgres.uri,
-                REDIS_URL=valkey.url,
-                CELERY_BROKER_URL=valkey.url,
-                STORAGE_URL=f"file://{folder}/storage",
-                LOG_LEVEL="WARNING",
-                EMBEDDING_BASE_URL=url,
-            )
-            with create_app().app_context():
-                upgrade_database()
-                kept = []
-                for key, (title, provider, model) in models.items():
-                    if options.only in {None, key}:
-                        runs = [
-                            measured(provider, model, options.segments) for _ in range(options.runs)
-                        ]
-                        kept.append(report(title, runs, options.segments))
-                db.engine.dispose()
+    kept = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        served() as url,
+        application(Path(folder), EMBEDDING_BASE_URL=url),
+    ):
+        for key, (title, provider, model) in models.items():
+            if options.only in {None, key}:
+                runs = [measured(provider, model, options.segments) for _ in range(options.runs)]
+                kept.append(report(title, runs, options.segments))
     return 0 if all(kept) else 1
 
 

@@ -7,7 +7,6 @@ The target: hybrid is no worse than the better of the two.
 
 import argparse
 import io
-import os
 import sys
 import tempfile
 import time
@@ -17,15 +16,12 @@ from uuid import UUID
 from flask import current_app
 from sqlalchemy.orm import Session
 
+from benchmarks.application import application
 from benchmarks.manual import Page, manual
-from shared.app_factory import create_app
 from shared.models import db
 from shared.submitting.dataset import ensure_dataset, ensure_tenant, submit_documents
 from shared.submitting.files import store_file
 from worker import wiring
-from worker.cli.database import upgrade_database
-from worker.cli.stack.postgres import EmbeddedPostgres
-from worker.cli.stack.valkey import EmbeddedValkey
 from worker.services.dataset.indexing import index_document
 from worker.services.dataset.retrieval import search
 from worker.services.dataset.search_options import SearchMethod, SearchOptions
@@ -97,21 +93,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seed", type=int, default=7, help="of the choice of questions")
     seed = parser.parse_args().seed
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        with EmbeddedPostgres(folder / "p") as postgres, EmbeddedValkey(folder / "v") as valkey:
-            os.environ.update(
-                SQLALCHEMY_DATABASE_URI=postgres.uri,
-                REDIS_URL=valkey.url,
-                CELERY_BROKER_URL=valkey.url,
-                STORAGE_URL=f"file://{folder}/storage",
-                LOG_LEVEL="WARNING",
-            )
-            with create_app().app_context():
-                upgrade_database()
-                pages = manual(seed)
-                hits = measure(pages, index(pages))
-                db.engine.dispose()
+    with tempfile.TemporaryDirectory() as folder, application(Path(folder)):
+        pages = manual(seed)
+        hits = measure(pages, index(pages))
     best = max(hits[SearchMethod.VECTOR], hits[SearchMethod.KEYWORD])
     print(f"\nhybrid over the better of the two: {hits[SearchMethod.HYBRID] - best:+.3f}")
     return 0 if hits[SearchMethod.HYBRID] >= best else 1

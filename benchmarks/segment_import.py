@@ -5,7 +5,6 @@ into a document, in this process, and prints the resident memory at every tenth 
 """
 
 import argparse
-import os
 import sys
 import tempfile
 import threading
@@ -18,15 +17,12 @@ from flask import current_app
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from shared.app_factory import create_app
+from benchmarks.application import application
 from shared.models import SegmentImport, db
 from shared.submitting.dataset import ensure_dataset, ensure_tenant, submit_documents
 from shared.submitting.files import store_file
 from shared.submitting.segments import import_segments
 from worker import wiring
-from worker.cli.database import upgrade_database
-from worker.cli.stack.postgres import EmbeddedPostgres
-from worker.cli.stack.valkey import EmbeddedValkey
 from worker.services.dataset.indexing import index_document
 from worker.services.dataset.segment_imports import run_import
 
@@ -98,18 +94,8 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with EmbeddedPostgres(folder / "p") as postgres, EmbeddedValkey(folder / "v") as valkey:
-            os.environ.update(
-                SQLALCHEMY_DATABASE_URI=postgres.uri,
-                REDIS_URL=valkey.url,
-                CELERY_BROKER_URL=valkey.url,
-                STORAGE_URL=f"file://{folder}/storage",
-                LOG_LEVEL="WARNING",
-            )
-            with create_app().app_context():
-                upgrade_database()
-                status = measure(submit(folder, options.rows, options.technique), options.rows)
-                db.engine.dispose()
+        with application(folder):
+            status = measure(submit(folder, options.rows, options.technique), options.rows)
     return status
 
 

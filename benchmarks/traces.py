@@ -31,6 +31,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from benchmarks.report import OURS, Figure, compared, rounds
 from shared.app_factory import create_app
 from shared.models import db
 from shared.settings import Settings
@@ -205,6 +206,32 @@ def delivered(traces: int, log: Path) -> float:
         seconds = float(connection.scalar(_SECONDS) or 0)
         connection.execute(text("DELETE FROM trace_deliveries"))
     return traces * SPANS / seconds
+
+
+def figures(budget_seconds: float) -> Iterator[Figure]:
+    """Spans per second of workers, against the SDK's own exporter."""
+    runs: dict[str, list[float]] = {"OpenTelemetry SDK": []}
+    runs |= {f"{OURS}, {pool} {concurrency}": [] for pool, concurrency in POOLS}
+    traces = numbered(1000, spans=SPANS)
+    with tempfile.TemporaryDirectory() as name:
+        folder, arrived = Path(name), Path(name) / "arrived"
+        arrived.mkdir()
+        with sink(arrived) as url, system(folder) as settings:
+            spans = sdk_spans(traces)
+            for _ in rounds(budget_seconds):
+                runs["OpenTelemetry SDK"].append(by_sdk(spans, url))
+                received(arrived)
+                for pool, concurrency in POOLS:
+                    with worker(pool, concurrency, folder) as log:
+                        record(numbered(WARM_UP, first=10**6), url, settings)
+                        delivered(WARM_UP, log)
+                        received(arrived)
+                        record(traces, url, settings)
+                        rate = delivered(len(traces), log)
+                    if received(arrived) != len(spans):
+                        raise RuntimeError("not every span arrived")
+                    runs[f"{OURS}, {pool} {concurrency}"].append(rate)
+    yield from compared("export of traces", runs, "spans/s", against="OpenTelemetry SDK")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,0 +1,79 @@
+"""Indexing with a model over HTTP that takes 100 ms a request, against the same frameworks.
+
+rag-worker's worker is one process of 50 greenlets that waits for many answers at once; a
+framework has two processes, each of which asks for one batch after the other, as large as the
+framework makes it by default.
+"""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from benchmarks.contenders import FRAMEWORKS, contender, database, material
+from benchmarks.report import OURS, Figure, compared, rounds
+from benchmarks.stack import Ours, stack
+from shared.models import db
+
+PAGES = 300
+#: Requests at a time. The default, 8, spares a server that is not one's own.
+CONCURRENCY = 32
+_WORK = f"index {PAGES} HTML pages, a model of 100 ms a request"
+
+
+def figures(budget_seconds: float) -> Iterator[Figure]:
+    """Documents a second."""
+    rates: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as name, ExitStack() as opened:
+        folder = Path(name)
+        files = material(folder / "files", PAGES, 0, 0)
+        address = opened.enter_context(slow_embedder())
+        opened.enter_context(
+            stack(
+                folder,
+                ("-P", "gevent", "-c", "50"),
+                EMBEDDING_PROVIDER="openai_compatible",
+                EMBEDDING_MODEL="slow",
+                EMBEDDING_BASE_URL=address,
+                EMBEDDING_CONCURRENCY=str(CONCURRENCY),
+            )
+        )
+        uri = db.engine.url.render_as_string(hide_password=False)
+        peers = opened.enter_context(database(uri, "peers"))
+        ours = Ours()
+        others = {one: opened.enter_context(contender(one, peers, address)) for one in FRAMEWORKS}
+        ours.index(files[-10:], "warm")
+        for one in others.values():
+            one.index(files[-10:], "warm")
+        for number in rounds(budget_seconds * 0.7, at_least=1):
+            _forget_vectors()
+            rates.setdefault(OURS, []).append(PAGES / ours.index(files, f"round_{number}")[0])
+            for contestant, one in others.items():
+                took = one.index(files, f"round_{number}")
+                rates.setdefault(contestant, []).append(PAGES / took.seconds)
+    best = max(FRAMEWORKS, key=lambda one: statistics.median(rates[one]))
+    yield from compared(_WORK, rates, "documents/s", against=best, target=10)
+
+
+@contextmanager
+def slow_embedder() -> Iterator[str]:
+    """The address of a server of ``benchmarks.slow_embedder``."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.slow_embedder"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdin
+        assert server.stdout
+        yield server.stdout.readline().strip()
+        server.stdin.close()
+
+
+def _forget_vectors() -> None:
+    # Or a second round would find all of the first in the cache.
+    with db.engine.begin() as connection:
+        connection.exec_driver_sql("TRUNCATE embeddings")
