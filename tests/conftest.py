@@ -21,10 +21,13 @@ pytest_plugins = [
     "tests.fixtures.worker_process",
     "tests.fixtures.commands",
     "tests.fixtures.flower",
+    "tests.fixtures.browser",
+    "tests.fixtures.oauth_provider",
     "tests.fixtures.outbox_rows",
     "tests.fixtures.mail_servers",
     "tests.fixtures.mails",
     "tests.fixtures.removals",
+    "tests.fixtures.sentry_server",
     "tests.fixtures.trace_receiver",
     "tests.fixtures.traced",
     "tests.fixtures.trace_deliveries",
@@ -36,6 +39,26 @@ pytest_plugins = [
 # the commands under test are to hear it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+#: Where a test starts processes and waits for them: begun last they would be waited for.
+_SLOW = {"chaos", "drills", "e2e", "migration"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each process of xdist its share of the slow tests, and those first.
+
+    They begin with a part each of this order, equally long.
+    """
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if count == 1:
+        return
+    tests = Path(__file__).parent
+    slow, rest = [], []
+    for one in items:
+        (slow if one.path.relative_to(tests).parts[0] in _SLOW else rest).append(one)
+    ends = [len(rest) * number // count for number in range(count + 1)]
+    parts = ([*slow[n::count], *rest[ends[n] : ends[n + 1]]] for n in range(count))
+    items[:] = [one for part in parts for one in part]
 
 
 @pytest.fixture(scope="session", autouse=True)
