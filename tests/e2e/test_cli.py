@@ -129,7 +129,7 @@ def on_a_terminal(*arguments: str, **variables: str) -> str:
         while piece := os.read(ours, 65536):
             written += piece
     os.close(ours)
-    assert process.wait(30) == 0
+    assert process.wait(300) == 0
     return written.decode()
 
 
@@ -178,6 +178,7 @@ def test_db_current_tells_the_revision(environment: dict[str, str]) -> None:
     assert ran.out.strip().endswith("(head)")
 
 
+@pytest.mark.timeout(400)
 def test_every_command_has_help() -> None:
     whole = rag_worker("--help")
     assert "Exit codes" in whole.out

@@ -16,7 +16,7 @@ from tests.fixtures.waiting import eventually
 from tests.fixtures.worker_process import StartWorker
 
 LOADED = ("-I", "tests.e2e.delivery_tasks")
-SECONDS = 60
+SECONDS = 300
 Send = Callable[[str], None]
 
 

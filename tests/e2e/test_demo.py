@@ -63,7 +63,7 @@ def listens(url: str) -> bool:
 def assert_private(data: Path) -> None:
     assert stat.S_IMODE(data.stat().st_mode) == 0o700
     assert sorted(path.name for path in data.iterdir() if path.name != "stack.env") == [
-        "lock", "logs", "postgres", "storage", "valkey",
+        "flower", "lock", "logs", "postgres", "presence", "storage", "valkey",
     ]  # fmt: skip
 
 
@@ -157,7 +157,7 @@ def test_up_says_which_server_died(up: Running) -> None:
     ]
     victim.kill()
 
-    assert up.process.wait(60) == 5
+    assert up.process.wait(300) == 5
     last = up.output().splitlines()[-1]
     assert last == f"rag-worker: {name} ended by itself: its log is {DATA.absolute()}/{log}"
     eventually(lambda: all_gone(descendants), 10)

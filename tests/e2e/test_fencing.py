@@ -16,7 +16,7 @@ from tests.fixtures.application import Reader, Submit
 from tests.fixtures.waiting import eventually
 from tests.fixtures.worker_process import StartWorker
 
-SECONDS = 60
+SECONDS = 300
 LARGE = b"The lighthouse lamp turns once in twelve seconds, whatever the weather. " * 8000
 LEASE = {
     "DELIVERY_LEASE_SECONDS": "2",

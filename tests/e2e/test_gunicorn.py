@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -14,6 +15,8 @@ from flask import Flask
 from sqlalchemy import text
 
 from shared.models import db
+from tests.fixtures.metrics import parsed
+from tests.fixtures.outbox_rows import Outbox
 from tests.fixtures.waiting import eventually
 from worker.cli.stack.children import free_port, kill_group, spawn
 
@@ -23,7 +26,7 @@ REQUESTS = 20
 
 @pytest.fixture
 def service(
-    app: Flask, environment: dict[str, str], tmp_path: Path
+    app: Flask, environment: dict[str, str], tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
     port = free_port()
     log = tmp_path / "gunicorn.log"
@@ -34,7 +37,12 @@ def service(
         ],
         log=log,
         death_signal=signal.SIGKILL,
-        env={**os.environ, **environment, "WEB_BIND": f"127.0.0.1:{port}"},
+        env={
+            **os.environ,
+            **environment,
+            "WEB_BIND": f"127.0.0.1:{port}",
+            "WEB_CONCURRENCY": str(getattr(request, "param", 1)),
+        },
         cwd=ROOT,
     )
     url = f"http://127.0.0.1:{port}"
@@ -76,5 +84,27 @@ def test_requests_that_wait_in_the_database_wait_beside_each_other(
     assert httpx.get(f"{url}/readyz", timeout=5).json() == {"status": "ok", "problems": []}
     figures = httpx.get(f"{url}/metrics", timeout=5).text
     assert 'rag_worker_outbox_unpublished{queue="mail"} 0.0' in figures
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(40) == 0
+
+
+@pytest.mark.parametrize("service", [3], indirect=True)
+def test_each_of_several_processes_shows_the_same_figures(
+    service: tuple[str, "subprocess.Popen[bytes]"], rows: Outbox
+) -> None:
+    url, process = service
+    rows.fill(uuid4(), 7)
+    answered = set()
+
+    for _ in range(20):  # a connection each: the kernel gives it to any of them
+        with httpx.Client(timeout=10) as client:
+            text = client.get(f"{url}/metrics").text
+        seen = parsed(text)
+        answered.add(seen.get("outbox_unpublished", queue="dataset"))
+        assert seen.all("dependency_up", "dependency") == {"database": 1, "broker": 1}
+        assert "process_" not in text, "one process of three says nothing of the service"
+        assert "rag_worker_tasks" not in text
+
+    assert answered == {7}
     process.send_signal(signal.SIGTERM)
     assert process.wait(40) == 0

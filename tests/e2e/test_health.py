@@ -26,7 +26,7 @@ LOADED = ("-I", "tests.e2e.delivery_tasks")
 QUICK = {"PRESENCE_SECONDS": "0.3", "WEDGED_SECONDS": "2"}
 #: It reports, and leaves the verdict on itself to the probe.
 WITHOUT_CURE = {"PRESENCE_SECONDS": "0.3", "WEDGED_SECONDS": "600"}
-SECONDS = 60
+SECONDS = 300
 Node = Callable[[str], WorkerNode | None]
 
 

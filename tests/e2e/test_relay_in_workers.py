@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,7 +23,8 @@ from tests.fixtures.worker_process import StartWorker, WorkerProcess
 from worker.cli.stack.children import free_port
 
 Start = Callable[..., WorkerProcess]
-POLL = {"OUTBOX_POLL_SECONDS": "30"}
+#: Nobody waits for so long: what arrives was announced.
+POLL = {"OUTBOX_POLL_SECONDS": "3600"}
 
 
 @pytest.fixture
@@ -79,12 +79,10 @@ def test_every_pool_takes_messages_that_were_written_without_celery(
 ) -> None:
     worker = start(pool, **POLL)
     eventually(lambda: len(listeners(rows)) == 1, 20)
-    began = time.monotonic()
     write_without_celery(rows, 5)
     all_done(rows, redis, 5)
     write_without_celery(rows, 100)
     all_done(rows, redis, 105)
-    assert time.monotonic() - began < 25, "it did not wait for the poll"
     assert worker.terminate() == 0
     assert "Traceback" not in worker.output()
 
@@ -130,10 +128,8 @@ def test_a_flushed_broker_gets_everything_again_from_the_relay_alone(
     rows.fill(uuid4(), 40)
     eventually(lambda: rows.count("published_at IS NULL") == 0, 20)
     redis.flushall()
-    began = time.monotonic()
 
     eventually(lambda: len(rows.in_broker()) == 40, 30)
-    assert time.monotonic() - began < 15
     celery.control.add_consumer("dataset", reply=True, timeout=5)
     all_done(rows, redis, 40)
 
@@ -153,4 +149,4 @@ def test_a_worker_that_starts_sweeps_at_once_and_serves_its_metrics(
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         lines = answer.read().decode().splitlines()
     assert 'rag_worker_relay_published_total{queue="dataset"} 3.0' in lines
-    assert "rag_worker_dead_letters 0.0" in lines
+    assert 'rag_worker_dead_letters{queue="dataset"} 0.0' in lines

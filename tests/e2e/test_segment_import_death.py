@@ -16,7 +16,7 @@ from tests.fixtures.worker_process import StartWorker
 from worker.services.dataset.indexing import index_document
 from worker.wiring import indexing_needs
 
-SECONDS = 60
+SECONDS = 300
 ROWS = 1500
 QUICK = {
     "DELIVERY_LEASE_SECONDS": "2",

@@ -21,9 +21,9 @@ from tests.fixtures.worker_process import StartWorker
 
 LOADED = ("-I", "tests.e2e.delivery_tasks")
 GRACE = {"DELIVERY_SHUTDOWN_GRACE_SECONDS": "0.5"}
-SECONDS = 60
-#: Far below a lease (60 s) and the broker's visibility timeout (3600 s).
-SOON_SECONDS = 30
+SECONDS = 300
+#: Far below the broker's visibility timeout, and a lease (3600 s) where that is to be outrun.
+SOON_SECONDS = 300
 LARGE = b"The lighthouse lamp turns once in twelve seconds, whatever the weather. " * 8000
 Send = Callable[[str, int], UUID]
 
@@ -75,13 +75,13 @@ def test_what_is_running_after_the_grace_is_handed_back_at_once(
 
     start_worker("threads", 2, *LOADED)
     eventually(lambda: redis.lrange(ENDED, 0, -1) == ["not begun"], SOON_SECONDS)
-    assert redis.lrange(BEGUN, 0, -1).count("long") == 2, "begun again by the next"
+    eventually(lambda: redis.lrange(BEGUN, 0, -1).count("long") == 2, SOON_SECONDS)
 
 
 def test_what_ends_within_the_grace_is_finished(
     redis: Redis, session: Session, send: Send, start_worker: StartWorker
 ) -> None:
-    worker = start_worker("prefork", 1, *LOADED, DELIVERY_SHUTDOWN_GRACE_SECONDS="60")
+    worker = start_worker("prefork", 1, *LOADED, DELIVERY_SHUTDOWN_GRACE_SECONDS="300")
     send("short", 40)
     eventually(lambda: redis.llen(BEGUN) == 1, SECONDS)
 
@@ -95,7 +95,7 @@ def test_a_second_signal_loses_nothing_either(
     redis: Redis, session: Session, send: Send, start_worker: StartWorker
 ) -> None:
     lease = {"DELIVERY_LEASE_SECONDS": "3", "SWEEP_SECONDS": "1"}
-    worker = start_worker("prefork", 1, *LOADED, DELIVERY_SHUTDOWN_GRACE_SECONDS="60", **lease)
+    worker = start_worker("prefork", 1, *LOADED, DELIVERY_SHUTDOWN_GRACE_SECONDS="300", **lease)
     send("long", 10_000)
     eventually(lambda: redis.llen(BEGUN) == 1, SECONDS)
     worker.process.send_signal(signal.SIGTERM)
@@ -130,7 +130,7 @@ def test_a_document_half_way_goes_back_to_waiting_and_is_completed_by_the_next(
 def test_a_killed_child_costs_seconds_not_a_lease(
     submit: Submit, reader: Reader, start_worker: StartWorker
 ) -> None:
-    worker = start_worker("prefork", 1, INDEXING_BATCH_SEGMENTS="1")
+    worker = start_worker("prefork", 1, INDEXING_BATCH_SEGMENTS="1", DELIVERY_LEASE_SECONDS="3600")
     (one,) = submit({"large.txt": LARGE}, announce=True)
     eventually(lambda: reader.document(one.document_id).completed_segments > 0, SECONDS)
     owner = reader.document(one.document_id).lease_owner or ""

@@ -7,17 +7,23 @@ import pytest
 from flask import Flask
 from sqlalchemy.orm import Session
 
-from shared.submitting.dataset import ensure_dataset, ensure_tenant
 from tests.fixtures.application import Submit
 from tests.fixtures.commands import rag_worker
-from tests.fixtures.embedding_server import Answer, Asked, EmbeddingServer, refusing, well
+from tests.fixtures.embedding_server import (
+    Answer,
+    Asked,
+    EmbeddingServer,
+    refusing,
+    remote_dataset,
+    well,
+)
 from tests.fixtures.waiting import eventually
 from tests.fixtures.worker_process import StartWorker
 from worker.cli.why import bounds
 from worker.services.dataset.explaining import explain
 from worker.services.dataset.verdict import Cause, Kind, Verdict
 
-SECONDS = 60
+SECONDS = 300
 QUICK = {"DELIVERY_LEASE_SECONDS": "2", "OUTBOX_REDELIVERY_SECONDS": "2"}
 
 
@@ -33,10 +39,7 @@ def environment(
 
 @pytest.fixture
 def dataset_id(session: Session) -> UUID:
-    tenant_id = ensure_tenant(session, "acme")
-    made = ensure_dataset(session, tenant_id, "remote", "openai_compatible", "bag-of-words")
-    session.commit()
-    return made
+    return remote_dataset(session)
 
 
 def test_each_verdict_comes_about_by_itself(

@@ -31,6 +31,18 @@ def test_a_help_page_needs_neither_database_nor_broker(statement: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("probe", "left_out"),
+    [("--live", HEAVY | {"flask", "gevent"}), ("--ready", HEAVY - {"redis"})],
+)
+def test_a_probe_has_a_second_and_spends_it_on_no_framework(probe: str, left_out: set[str]) -> None:
+    run = f"sys.argv = ['rag-worker', 'health', {probe!r}]"
+    start = "from worker.cli.start import start\ntry:\n    start()\nexcept SystemExit: pass"
+    found = imported(f"{run}\n{start}")
+    assert found & (left_out | {"flask", "gevent"}) == set()
+    assert "psutil" in found, "it did look"
+
+
+@pytest.mark.parametrize(
     ("error", "code"),
     [
         (errors.ConfigurationError(), 3),

@@ -17,16 +17,17 @@ import promql_parser
 import pytest
 import yaml
 from check_jsonschema.builtin_schemas import get_builtin_schema
-from prometheus_client import REGISTRY
 
 from shared.contract import QUEUES
-from worker.delivery import metrics
+from shared.queueing.outcome import Outcome
+from tests.fixtures.metrics import exposed
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 KUBERNETES = "1.34"
 #: Of other projects' schemas, which the package of Kubernetes' own does not hold.
 FOREIGN = {"Kustomization", "ScaledObject", "TriggerAuthentication"}
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+PROBES = ("startup", "liveness", "readiness")
 #: Variables of the servers' images and of Compose itself.
 OTHERS_VARIABLES = {
     "POSTGRES_USER",
@@ -75,7 +76,7 @@ def commands() -> dict[str, list[list[str]]]:
             found["compose"].append(test[1:])
     for container in containers():
         found["kubernetes"].append(container.get("command") or container["args"])
-        probes = [container.get(f"{kind}Probe", {}) for kind in ("startup", "liveness")]
+        probes = [container.get(f"{kind}Probe", {}) for kind in PROBES]
         found["kubernetes"] += [one["exec"]["command"] for one in probes if "exec" in one]
     environments = [file.read_text() for file in sorted((DEPLOY / "systemd").glob("*.env"))]
     for unit in UNITS:
@@ -164,6 +165,26 @@ def test_every_command_exists() -> None:
         assert {one for one in rest if one.startswith("--")} <= known, line
 
 
+@pytest.mark.parametrize("name", ["worker-dataset", "worker-io"])
+def test_a_worker_is_probed_by_what_answers_in_a_second(name: str) -> None:
+    (worker,) = manifest("Deployment", name)["spec"]["template"]["spec"]["containers"]
+    asked = {kind: worker[f"{kind}Probe"]["exec"]["command"][2:] for kind in PROBES}
+    assert asked == {"startup": ["--live"], "liveness": ["--live"], "readiness": ["--ready"]}
+    in_compose = compose()["services"][name]["healthcheck"]["test"]
+    assert in_compose == ["CMD", "rag-worker", "health", "--live", "--restart"]
+
+
+def test_flower_has_a_login_and_a_place_to_remember() -> None:
+    assert "FLOWER_BASIC_AUTH" in compose()["services"]["flower"]["environment"]
+    pod = manifest("Deployment", "flower")["spec"]["template"]["spec"]
+    (flower,) = pod["containers"]
+    (file,) = [one["value"] for one in flower["env"] if one["name"] == "FLOWER_DB"]
+    (mount,) = [one for one in flower["volumeMounts"] if file.startswith(one["mountPath"] + "/")]
+    (volume,) = [one for one in pod["volumes"] if one["name"] == mount["name"]]
+    claim = volume["persistentVolumeClaim"]["claimName"]
+    assert manifest("PersistentVolumeClaim", claim)["spec"]["resources"]
+
+
 def test_every_variable_is_a_setting() -> None:
     example = (DEPLOY.parent / ".env.example").read_text()
     settings = set(re.findall(r"^#([A-Z][A-Z0-9_]+)=", example, re.MULTILINE))
@@ -221,10 +242,41 @@ def test_each_expression_can_be_read_and_names_metrics_that_there_are(
     title: str, text: str
 ) -> None:
     assert promql_parser.parse(text) is not None, title
-    assert metrics.DEAD_LETTERS is not None  # imported, they are registered
-    registered = {
-        name for family in REGISTRY.collect() for name in (family.name, f"{family.name}_total")
-    }
+    known = exposed()
     named = set(re.findall(r"\brag_worker_\w+", text))
     assert named
-    assert named <= registered
+    assert named <= set(known)
+    grouped = re.findall(r"\bby \(([^)]*)\)", text) + re.findall(r"\{([^}]*)\}", text)
+    labels = {re.split("[=!~]", one)[0].strip() for part in grouped for one in part.split(",")}
+    for name in named:
+        assert labels <= {*known[name], "le", "instance"}, name
+
+
+def test_every_metric_is_looked_at() -> None:
+    text = " ".join(expressions().values())
+    unused = {name for name in exposed() if not re.search(rf"\b{name}\b", text)}
+    assert {name for name in unused if not name.endswith(("_sum", "_count"))} == set()
+
+
+def test_the_legends_name_labels_that_there_are() -> None:
+    dashboard = json.loads((DEPLOY / "grafana" / "rag-worker.json").read_text())
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            grouped = ",".join(re.findall(r"\bby \(([^)]*)\)", target["expr"]))
+            for label in re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]):
+                assert label in grouped, panel["title"]
+
+
+def test_the_table_of_metrics_says_the_same_as_the_code() -> None:
+    page = (DEPLOY.parent / "docs" / "operations.md").read_text()
+    rows = re.findall(r"^\| `(rag_worker_\w+)` \| (.*?) \|", page, re.MULTILINE)
+    documented = {name: tuple(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
+    assert documented == {
+        re.sub("_bucket$", "", name): labels
+        for name, labels in exposed().items()
+        if not name.endswith(("_sum", "_count"))
+    }
+    states = re.findall(
+        r"^\| ((?:`[a-z_]+`(?:, )?)+) \|", page.split("| `state` |")[1], re.MULTILINE
+    )
+    assert {one for row in states for one in re.findall(r"`(\w+)`", row)} == set(Outcome)

@@ -7,6 +7,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from markupsafe import escape
 
 from shared.errors import ConfigurationError, Permanent
 from shared.submitting.mail_kinds import KINDS, LANGUAGES, kind_of
@@ -115,10 +116,23 @@ def test_an_operators_folder_goes_before_the_built_in_one(tmp_path: Path) -> Non
     assert html == "<p>You are invited to Tidal Research Ada Lovelace</p>"
     (tmp_path / "test.html").write_text("{{ nothing }}")
     with pytest.raises(Permanent, match="'nothing' is undefined"):
-        composer.render(test, "en-US", {})
+        sample_composer(templates=tmp_path).render(test, "en-US", {})
     (tmp_path / "words" / "es-ES.toml").write_text("[test")
     with pytest.raises(ConfigurationError, match=r"es-ES\.toml"):
         sample_composer(templates=tmp_path)
+
+
+def test_what_is_rendered_once_is_each_looks_own_and_what_names_a_field_each_mails() -> None:
+    looks = [sample_composer(brand=brand) for brand in ("Ebb & Flow", "Tide & Sons")]
+    transfer = kind_of("owner_transfer_confirm")
+    for _ in range(2):
+        for composer, brand in zip(looks, ("Ebb & Flow", "Tide & Sons"), strict=True):
+            for workspace in ("Reeds", "<b>Herons"):
+                mail = composer.render(transfer, "en-US", {"workspace": workspace, "code": "1"})
+                assert f"{escape(brand)} sent this message" in mail.html
+                assert f"{brand} sent this message" in mail.text
+                assert mail.subject == f"Confirm that {workspace} gets a new owner"
+                assert str(escape(workspace)) in mail.html
 
 
 def test_every_copy_of_a_mail_is_the_same_and_a_sender_must_be_an_address() -> None:
