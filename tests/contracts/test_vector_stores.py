@@ -11,6 +11,8 @@ from uuid import UUID, uuid4
 import numpy as np
 import pytest
 from flask import Flask
+from psycopg2.extensions import set_wait_callback
+from psycopg2.extras import wait_select
 from qdrant_client import QdrantClient
 from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
@@ -19,6 +21,7 @@ from shared.models import db
 from shared.submitting.dataset import ensure_dataset
 from tests.contracts.shelf import Shelf, unit
 from worker.stores.pgvector import PgVectorStore
+from worker.stores.pgvector_indexes import BuildLimits, build_index
 from worker.stores.qdrant import QdrantVectorStore
 from worker.stores.vectors import VectorBatch
 
@@ -31,16 +34,25 @@ def near(vector: np.ndarray, step: int) -> np.ndarray:
     return unit(*(vector + np.array([0.01, 0.02, 0.03], np.float32) * step))
 
 
-@pytest.fixture(params=["pgvector", "qdrant-local", "qdrant-server"])
+@pytest.fixture(
+    params=["pgvector", "pgvector-gevent", "pgvector-indexed", "qdrant-local", "qdrant-server"]
+)
 def shelf(request: pytest.FixtureRequest, app: Flask, dataset_id: UUID) -> Iterator[Shelf]:
     sessions = sessionmaker(db.engine, expire_on_commit=False)
-    if request.param == "pgvector":
+    if request.param.startswith("pgvector"):
+        # With a wait callback, whichever it is, psycopg2 refuses COPY.
+        set_wait_callback(wait_select if request.param == "pgvector-gevent" else None)
 
         def in_table() -> int:
             with sessions() as session:
                 return session.scalar(text("SELECT count(*) FROM segment_vectors")) or 0
 
+        if request.param == "pgvector-indexed":
+            autocommit = db.engine.execution_options(isolation_level="AUTOCOMMIT")
+            with autocommit.connect() as connection:
+                build_index(connection, dataset_id, 0, 3, BuildLimits(1, 32))
         yield Shelf(PgVectorStore(), sessions, dataset_id, in_table)
+        set_wait_callback(None)
         return
     url = os.environ.get(SERVER)
     is_local = request.param == "qdrant-local"

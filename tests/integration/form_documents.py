@@ -13,9 +13,10 @@ from shared.models import ChildChunk, Document, DocumentSegment, SegmentVector
 from shared.submitting.dataset import Submission, ensure_dataset, ensure_tenant, submit_documents
 from shared.submitting.files import store_file
 from worker.providers.embedder import Embedder, Embeddings
+from worker.services.dataset.found_passages import FoundPassage
 from worker.services.dataset.indexing import index_document
 from worker.services.dataset.needs import IndexingNeeds
-from worker.services.dataset.retrieval import FoundPassage, search
+from worker.services.dataset.retrieval import search
 from worker.services.dataset.search_options import SearchOptions
 from worker.wiring import embedder, indexing_needs, retrieval_needs
 

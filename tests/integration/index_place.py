@@ -16,15 +16,17 @@ from shared.models import db
 from shared.submitting.dataset_index import change_dataset_index
 from tests.fixtures.application import Submit
 from worker.providers.embedder import Embedder, Embeddings
+from worker.services.dataset.found_passages import FoundPassage
 from worker.services.dataset.index_building import build_documents
 from worker.services.dataset.index_changing import change_index
 from worker.services.dataset.index_cleaning import clean_index
 from worker.services.dataset.index_needs import IndexNeeds
 from worker.services.dataset.indexing import index_document
 from worker.services.dataset.needs import IndexingNeeds
-from worker.services.dataset.retrieval import FoundPassage, RetrievalNeeds, search
+from worker.services.dataset.retrieval import RetrievalNeeds, search
 from worker.services.dataset.search_options import SearchOptions
 from worker.stores.qdrant import QdrantVectorStore
+from worker.stores.vector_stores import VectorStores
 from worker.stores.vectors import VectorStore
 from worker.wiring import embedder, index_needs, indexing_needs, retrieval_needs
 
@@ -155,7 +157,9 @@ class IndexPlace:
             return {row[0]: row[1] for row in rows}
 
 
-def _place(dataset_id: UUID, session: Session, submit: Submit, store: VectorStore) -> IndexPlace:
+def make_place(
+    dataset_id: UUID, session: Session, submit: Submit, store: VectorStore
+) -> IndexPlace:
     def embedders(provider: str, model: str) -> Embedder:
         if provider == "small":
             return SmallEmbedder(place.before)
@@ -167,16 +171,18 @@ def _place(dataset_id: UUID, session: Session, submit: Submit, store: VectorStor
         session,
         submit,
         store,
-        replace(index_needs(), vectors=store, embedders=embedders, batch_segments=2),
-        replace(indexing_needs(), vectors=store, embedders=embedders, batch_segments=2),
-        replace(retrieval_needs(), vectors=store, embedders=embedders),
+        replace(index_needs(), vectors=VectorStores(store), embedders=embedders, batch_segments=2),
+        replace(
+            indexing_needs(), vectors=VectorStores(store), embedders=embedders, batch_segments=2
+        ),
+        replace(retrieval_needs(), vectors=VectorStores(store), embedders=embedders),
     )
     return place
 
 
 @pytest.fixture
 def pgplace(app: Flask, dataset_id: UUID, session: Session, submit: Submit) -> IndexPlace:
-    return _place(dataset_id, session, submit, index_needs().vectors)
+    return make_place(dataset_id, session, submit, index_needs().vectors.at(None))
 
 
 @pytest.fixture(params=["pgvector", "qdrant"])
@@ -188,9 +194,9 @@ def place(
     submit: Submit,
 ) -> Iterator[IndexPlace]:
     if request.param == "pgvector":
-        yield _place(dataset_id, session, submit, index_needs().vectors)
+        yield make_place(dataset_id, session, submit, index_needs().vectors.at(None))
         return
     client = QdrantClient(":memory:")
     store = QdrantVectorStore(client, sessionmaker(db.engine), is_local=True)
-    yield _place(dataset_id, session, submit, store)
+    yield make_place(dataset_id, session, submit, store)
     client.close()

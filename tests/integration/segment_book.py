@@ -24,7 +24,7 @@ from worker.services.dataset.needs import IndexingNeeds
 from worker.stores import vector_writes
 from worker.stores.qdrant import QdrantVectorStore
 from worker.stores.vectors import Hit
-from worker.wiring import indexing_needs, vector_store
+from worker.wiring import indexing_needs, vector_stores
 
 MANUAL = "The lighthouse lamp turns once in twelve seconds."
 
@@ -121,7 +121,7 @@ class Book:
 
     def vectors(self) -> set[UUID]:
         """Whose vectors count; in Qdrant they are all there is of this document, once collected."""
-        store = vector_store()
+        store = vector_stores().at(None)
         if not isinstance(store, QdrantVectorStore):
             query = select(SegmentVector.id).where(SegmentVector.document_id == self.document_id)
             return set(self.session.scalars(query))
@@ -165,7 +165,7 @@ class Book:
         ):
             self.session.execute(text(statement))
         self.session.commit()
-        store = vector_store()
+        store = vector_stores().at(None)
         if isinstance(store, QdrantVectorStore):
             client: QdrantClient = store._client
             for collection in client.get_collections().collections:

@@ -175,14 +175,14 @@ def test_redis_is_wiped_in_the_middle_and_the_reader_has_the_whole_answer(
 
     reader = threading.Thread(target=follow)
     reader.start()
-    assert is_begun.wait(10)
+    assert is_begun.wait(300)
     redis.flushall()
     stream.write("two ")
     eventually(lambda: entries(redis, message_id) > 0, 5)
     stream.write("three")
     end(session, message_id, "one two three")
     stream.end()
-    reader.join(20)
+    reader.join(300)
 
     assert told(events) == [
         "started", "sources", "+one ", "restarted", "sources", "+one two three", "ended"

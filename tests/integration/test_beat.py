@@ -136,10 +136,9 @@ def test_of_two_beats_one_fires_and_the_other_takes_over_when_it_is_killed(
     assert "Sending due task" not in other.output()
 
     leader.kill()
-    killed = time.monotonic()
+    assert redis.pttl("rag-worker:beat::lock") <= 3000, "nobody waits for longer"
     eventually(lambda: "Acquired lock" in other.output(), 20)
 
-    assert time.monotonic() - killed <= 3 + 1 + 1, "the lock's time, a look, and some air"
     before = sent_of(redis, SWEEP.name)
     eventually(lambda: sent_of(redis, SWEEP.name) >= before + 2, 20)
     assert other.terminate() == 0

@@ -21,6 +21,7 @@ from tests.integration.form_documents import CountingEmbedder, Place, needs_with
 from worker.services.dataset import batch_rows, fingerprints, keywords
 from worker.services.dataset.indexing import index_document
 from worker.stores.pgvector import PgVectorStore
+from worker.stores.vector_stores import VectorStores
 from worker.wiring import indexing_needs
 
 CONTENT = text("""
@@ -193,8 +194,8 @@ class ObservedStore(PgVectorStore):
     def __init__(self, happen: Callable[[], object]) -> None:
         self._happen = [happen]
 
-    def held(self, *arguments: Any) -> set[UUID]:
-        found = super().held(*arguments)
+    def missing(self, *arguments: Any) -> set[UUID]:
+        found = super().missing(*arguments)
         if self._happen:
             self._happen.pop()()
         return found
@@ -228,7 +229,7 @@ def test_what_is_changed_after_the_look_is_not_taken_over(
         CHANGES[what](session, one)
         session.commit()
 
-    needs = replace(indexing_needs(), vectors=ObservedStore(happen))
+    needs = replace(indexing_needs(), vectors=VectorStores(ObservedStore(happen)))
     with pytest.raises(SegmentsChanged):
         index_document(document_id, place.dataset_id, needs)
     waiting = place.document(document_id)

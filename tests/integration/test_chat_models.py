@@ -166,7 +166,7 @@ def test_calls_at_once_do_not_find_the_same_rest(
     refused = Semaphore(0)
 
     def answer_when_all_the_others_have_tried(asked: Asked) -> Answer:
-        refused.acquire(timeout=20)
+        refused.acquire(timeout=300)
         return answer_with(asked, "word " * 40)
 
     chat_server.always = answer_when_all_the_others_have_tried

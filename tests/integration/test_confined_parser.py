@@ -1,6 +1,9 @@
 """Parsing in a child process: what passes through, and what the parent survives."""
 
 import ctypes
+import io
+import json
+import logging
 import os
 import sys
 import threading
@@ -20,6 +23,9 @@ from shared.errors import (
     Transient,
     UnexpectedFailure,
 )
+from shared.extensions.log_format import handler
+from shared.queueing import task_context
+from shared.queueing.task_context import TaskContext
 from tests.fixtures.misbehaving_parser import PARSER
 from tests.fixtures.pids import is_gone, read_pid
 from tests.fixtures.waiting import eventually
@@ -254,7 +260,7 @@ def test_an_exception_from_outside_ends_the_child(make: Make, tmp_path: Path) ->
     ctypes.pythonapi.PyThreadState_SetAsyncExc(
         ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Order)
     )
-    thread.join(30)
+    thread.join(300)
     assert len(caught) == 1
     eventually(lambda: is_gone(pid))
     assert texts(parser, "echo next") == ["next"]
@@ -298,3 +304,26 @@ def test_a_real_document_reads_the_same_in_a_child(make: Make) -> None:
     content = HANDBOOK.read_bytes()
     confined = make("worker.providers.kreuzberg:KreuzbergParser")
     assert list(confined.parse(content, "a.pdf")) == list(KreuzbergParser().parse(content, "a.pdf"))
+
+
+def test_what_a_parser_logs_is_logged_by_the_task_it_works_for(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    parser = make()
+    stream = io.StringIO()
+    ours = handler(stream, "json")
+    logging.getLogger().addHandler(ours)
+    try:
+        for word in ("first", "second"):
+            with task_context.entered(TaskContext(f"id-{word}", "parse", "trace")):
+                assert texts(parser, f"logs {word}")[0] == word
+    finally:
+        logging.getLogger().removeHandler(ours)
+
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    said = [line for line in lines if line["logger"] in {"a.parsing.library", "its.thread"}]
+    assert len(said) == 2 * 22
+    for line in said:
+        assert line["task_id"] == "id-" + line["message"].split()[0]
+    assert sum("KeyError" in line["message"] for line in said) == 2

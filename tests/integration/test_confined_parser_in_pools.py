@@ -57,7 +57,7 @@ def start() -> Iterator[Start]:
 
 def printed(process: "subprocess.Popen[str]") -> str:
     """What a script printed, once it ended well and without a complaint."""
-    output, complaints = process.communicate(timeout=60)
+    output, complaints = process.communicate(timeout=300)
     assert (process.returncode, complaints) == (0, "")
     return output.strip()
 

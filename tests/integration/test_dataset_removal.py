@@ -20,6 +20,7 @@ from worker.services.dataset.removal import (
 )
 from worker.services.dataset.retrieval import search
 from worker.stores.pgvector import PgVectorStore
+from worker.stores.vector_stores import VectorStores
 from worker.tasks import dataset as tasks
 from worker.wiring import removal_needs, retrieval_needs, sweep
 
@@ -93,7 +94,7 @@ def test_one_of_very_many_segments_goes_in_short_transactions_and_holds_up_nobod
     event.listen(db.engine, "after_cursor_execute", count)
     event.listen(db.engine, "commit", committed)
     try:
-        clean_dataset(dataset_id, replace(removal_needs(), vectors=store))
+        clean_dataset(dataset_id, replace(removal_needs(), vectors=VectorStores(store)))
     finally:
         event.remove(db.engine, "after_cursor_execute", count)
         event.remove(db.engine, "commit", committed)

@@ -68,14 +68,14 @@ def test_a_replay_is_an_ordinary_message_in_its_old_queue_and_happens_once(
     def replay() -> None:
         with Session(engine) as own, own.begin():
             own.connection()
-            together.wait(10)
+            together.wait(300)
             answers.append(dead_letters.replay(own, ONE))
 
     operators = [threading.Thread(target=replay) for _ in range(2)]
     for operator in operators:
         operator.start()
     for operator in operators:
-        operator.join(20)
+        operator.join(300)
 
     (row,) = messages.rows()
     assert set(answers) == {row.id, None}

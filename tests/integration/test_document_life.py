@@ -280,7 +280,7 @@ def test_indexed_fifty_times_under_continuous_search(
             index_document(document, dataset_id, replace(indexing_needs(), batch_segments=1))
     finally:
         stop.set()
-        searcher.join(30)
+        searcher.join(300)
 
     assert failures == []
     assert looks[0] >= 50

@@ -143,7 +143,7 @@ def test_killing_the_owner_ends_the_server_and_frees_the_folder(tmp_path: Path) 
     with connected(url) as client:
         client.set("kept", "yes")
     kill_owner(owner)
-    assert eventually(lambda: gone(pid), 10)
+    assert eventually(lambda: gone(pid), 300)
     with EmbeddedValkey(tmp_path / "vk") as server, connected(server.url) as client:
         assert client.get("kept") == "yes"
 
@@ -158,7 +158,7 @@ def test_an_orphaned_server_is_stopped_before_the_next_start(tmp_path: Path) -> 
     first.stop()
     assert orphan.poll() is None
     with EmbeddedValkey(tmp_path / "vk"):
-        assert orphan.wait(10) == 0
+        assert orphan.wait(300) == 0
 
 
 def test_a_second_stack_on_the_folder_is_refused(tmp_path: Path) -> None:

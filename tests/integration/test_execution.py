@@ -239,3 +239,20 @@ def test_a_database_that_goes_away_loses_nothing(
     eventually(all_done, 60, step=0.5)
     assert messages.runs("ends meanwhile") == 2
     assert messages.runs("begins meanwhile") == 1
+
+
+def test_what_a_worker_had_in_hand_goes_on_as_soon_as_the_database_is_back(
+    messages: Messages, start_worker: StartWorker, outage: Callable[..., Any]
+) -> None:
+    # Neither the lease's end nor a sweep can bring it back within this test.
+    worker = start(start_worker, DELIVERY_LEASE_SECONDS="900", SWEEP_SECONDS="900")
+    in_hand = messages.write("probe.gated_query", "in hand")
+    eventually(lambda: messages.runs("in hand") == 1)
+    with outage():
+        messages.open_gate("in hand")
+        eventually(lambda: f"[{in_hand}] waits" in worker.output())
+    messages.open_gate("in hand")
+
+    messages.await_gone(in_hand)
+    assert messages.runs("in hand") == 2
+    assert messages.letters() == []

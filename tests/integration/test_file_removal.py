@@ -128,7 +128,7 @@ def test_a_document_that_takes_the_file_at_that_moment_keeps_it(
         eventually(waits)
     taking.commit()
     taking.close()
-    cleaning.join(30)
+    cleaning.join(300)
 
     assert session.scalars(select(Document.upload_file_id)).all() == [upload]
     assert stored(tmp_path) == ["upload_files"]

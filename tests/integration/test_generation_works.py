@@ -203,7 +203,7 @@ def test_a_long_document_is_summarized_in_parts_and_a_part_is_paid_for_once(
         nonlocal answered
         answered += 1
         if answered == 5:
-            return refusing(503, "overloaded")(asked)
+            return refusing(500, "overloaded")(asked)
         return answer_with(asked, f"Part {answered} tells of storms.")
 
     chat_server.always = fail_at_the_fifth

@@ -37,6 +37,7 @@ from worker.services.dataset.indexing import index_document
 from worker.services.dataset.needs import IndexingNeeds
 from worker.services.dataset.retrieval import search
 from worker.stores.pgvector import PgVectorStore
+from worker.stores.vector_stores import VectorStores
 from worker.tasks import dataset as tasks
 from worker.wiring import indexing_needs, retrieval_needs
 
@@ -254,7 +255,9 @@ def observed(stage: str, happen: Callable[[], None]) -> IndexingNeeds:
     if stage == "embedding":
         embedder = ObservedEmbedder(at(1))
         return replace(needs, embedders=lambda *_: embedder)
-    return replace(needs, vectors=ObservedStore(at(2 if stage == "the last write" else 0)))
+    return replace(
+        needs, vectors=VectorStores(ObservedStore(at(2 if stage == "the last write" else 0)))
+    )
 
 
 @tasks_by_name

@@ -86,7 +86,7 @@ def test_of_two_claimers_exactly_one_wins(engine: Engine, row_id: UUID) -> None:
         def race(together: threading.Barrier = together, won: list[lease.Lease] = won) -> None:
             with Session(engine) as session:
                 session.connection()
-                together.wait(10)
+                together.wait(300)
                 taken = claim(session, Document, row_id, 60)
                 session.commit()
             if taken is not None:
@@ -96,7 +96,7 @@ def test_of_two_claimers_exactly_one_wins(engine: Engine, row_id: UUID) -> None:
         for racer in racers:
             racer.start()
         for racer in racers:
-            racer.join(20)
+            racer.join(300)
 
         assert [one.token for one in won] == [number]
         with Session(engine) as session, session.begin():

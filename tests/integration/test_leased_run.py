@@ -1,5 +1,7 @@
 """How a leased row's work ends, and what of that its row says."""
 
+import threading
+from collections.abc import Callable
 from contextlib import nullcontext
 from uuid import UUID
 
@@ -22,8 +24,11 @@ from shared.errors import (
 )
 from shared.models import Document, db
 from tests.fixtures.application import Submit
+from tests.fixtures.waiting import eventually
+from worker.delivery.heartbeat import Heartbeat
 from worker.delivery.lease import Lease, claim, release
 from worker.delivery.leased_run import attempts_after, require_attempts_left, run_leased
+from worker.delivery.owed import Owed
 
 SERVER_AWAY = OperationalError("SELECT 1", {}, Exception("the server closed the connection"))
 
@@ -31,6 +36,9 @@ SERVER_AWAY = OperationalError("SELECT 1", {}, Exception("the server closed the 
 class Hearts:
     def keep(self, lease: Lease) -> nullcontext[None]:
         return nullcontext()
+
+    def owe(self, give_back: Callable[[], None]) -> None:
+        raise AssertionError("the database is there")
 
 
 class Ends:
@@ -140,9 +148,68 @@ def test_a_server_that_is_away_when_the_row_is_handed_back_hides_no_reason(
         raise ServiceUnavailable("busy")
 
     with pytest.raises(ServiceUnavailable, match="busy"):
-        run_leased(work, lease, Away(engine, lease), heartbeat=Hearts())
+        run_leased(work, lease, Away(engine, lease), heartbeat=Heartbeat(engine))
 
     assert row(engine, lease.row_id) == (None, 1, True)
+
+
+def test_what_could_not_be_handed_back_is_when_the_database_is_there_again(
+    engine: Engine, lease: Lease
+) -> None:
+    is_away, tried = threading.Event(), threading.Semaphore(0)
+    is_away.set()
+
+    class Away(Ends):
+        def hand_back(self, error: Exception) -> None:
+            tried.release()
+            if is_away.is_set():
+                raise SERVER_AWAY
+            super().hand_back(error)
+
+    def work() -> None:
+        raise ServiceUnavailable("busy")
+
+    with pytest.raises(ServiceUnavailable):
+        run_leased(work, lease, Away(engine, lease), heartbeat=Heartbeat(engine))
+    for _ in range(3):
+        assert tried.acquire(timeout=300), "it is tried again and again"
+    assert row(engine, lease.row_id) == (None, 1, True)
+
+    is_away.clear()
+    eventually(lambda: row(engine, lease.row_id) == ("again: busy", 1, False))
+
+
+def test_what_is_handed_back_too_late_is_left_alone_and_holds_up_no_other(
+    engine: Engine, lease: Lease
+) -> None:
+    is_away = True
+    given_back: list[str] = []
+
+    def own() -> None:
+        if is_away:
+            raise SERVER_AWAY
+        Ends(engine, lease).hand_back(ServiceUnavailable("busy"))
+        given_back.append("own")
+
+    def broken() -> None:
+        raise KeyError("a defect")
+
+    owed = Owed()
+    for write in (own, broken, lambda: given_back.append("other")):
+        owed.add(write)
+    owed.settle()
+    assert given_back == [], "in their order"
+    past = text("UPDATE documents SET lease_expires_at = now() - interval '1 s' WHERE id = :id")
+    with Session(engine) as session, session.begin():
+        session.execute(past, {"id": lease.row_id})
+        assert claim(session, Document, lease.row_id, 600) is not None
+
+    is_away = False
+    owed.settle()
+
+    assert given_back == ["other"]
+    assert not owed
+    assert row(engine, lease.row_id) == (None, 2, True)
 
 
 def test_words_of_an_unexpected_error_can_be_withheld(engine: Engine, lease: Lease) -> None:

@@ -1,7 +1,6 @@
 """Every mail in a real browser: on a phone and a desk, light and dark."""
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,9 @@ from typing import Any
 import pytest
 
 from shared.submitting.mail_kinds import KINDS, LANGUAGES
+from tests.fixtures.browser import CHROMIUM, opened_browser
 from tests.unit.mail.samples import sample_composer
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PHONE, DESK = {"width": 360, "height": 740}, {"width": 1280, "height": 800}
 #: What WCAG 2 asks of text, as a ratio of luminances.
 LEAST_CONTRAST = 4.5
@@ -42,12 +41,8 @@ LOOK = """() => {
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("there is no chromium here: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with opened_browser() as opened:
         yield opened
-        opened.close()
 
 
 def luminance(color: str) -> float:

@@ -19,9 +19,8 @@ from shared.contract import (
 )
 from shared.models import DeadLetter, MailDelivery, ScheduledRun, db
 from tests.fixtures.mails import Mails
+from tests.fixtures.metrics import measured
 from tests.fixtures.outbox_rows import Outbox
-from worker.delivery import metrics
-from worker.delivery.measuring import Measurement
 from worker.delivery.queue_state import QueueState
 from worker.services.ops_trace.queue_monitor import QueueLimits, problems_of
 from worker.wiring.maintenance import maintain
@@ -188,13 +187,10 @@ def test_what_the_schedule_did_shows_in_the_metrics_of_every_worker(
     rows.change("UPDATE outbox SET published_at = now(), lease_expires_at = now() - interval '1 s'")
     node(rows, "{dataset}")
     maintain(SWEEP)
-    with app.extensions["celery"].connection_for_write() as connection:
-        Measurement(
-            db.engine, lambda: connection, QUEUES, app.extensions["celery"].conf.outbox_bounds
-        )()
+    seen = measured(app)
 
     assert session.scalar(select(ScheduledRun.total).where(ScheduledRun.name == "sweep")) == 2
-    assert metrics.SCHEDULE_DONE.labels("sweep")._value.get() == 2
-    assert metrics.SCHEDULE_FAILED.labels("sweep")._value.get() == 0
-    assert metrics.QUEUE_CONSUMERS.labels("dataset")._value.get() == 1
-    assert metrics.QUEUE_CONSUMERS.labels("mail")._value.get() == 0
+    assert seen.get("schedule_done", entry="sweep") == 2
+    assert seen.get("schedule_failed", entry="sweep") == 0
+    assert seen.get("queue_consumers", queue="dataset") == 1
+    assert seen.get("queue_consumers", queue="mail") == 0

@@ -15,6 +15,7 @@ from shared.errors import (
     ProviderRefused,
     RagWorkerError,
     RateLimited,
+    ServiceAway,
     ServiceUnavailable,
 )
 from shared.settings.embedding import EmbeddingSettings
@@ -111,7 +112,7 @@ IN_A_DAY = format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True)
 
 FAULTS: list[tuple[str, Step, type[RagWorkerError], str]] = [
     ("500", refusing(500, "out of order"), ServiceUnavailable, "500: out of order"),
-    ("503", refusing(503, "busy"), ServiceUnavailable, "503: busy"),
+    ("503", refusing(503, "busy"), ServiceAway, "503: busy"),
     ("408", refusing(408), ServiceUnavailable, "408"),
     ("429", refusing(429, "slow down"), RateLimited, "429: slow down"),
     ("quota", refusing(429, "insufficient_quota: pay"), ServiceUnavailable, "pay"),
@@ -294,7 +295,7 @@ def test_batches_follow_each_other_and_none_is_empty(
 def test_requests_overlap_up_to_the_bound_and_never_beyond(
     make: Make, embedding_server: EmbeddingServer
 ) -> None:
-    met = threading.Barrier(4, timeout=20)
+    met = threading.Barrier(4, timeout=300)
 
     def meet(asked: Asked) -> Answer:
         met.wait()  # breaks, and fails the request, unless four are here at once

@@ -233,7 +233,7 @@ def test_the_relay_publishes_what_a_killed_producer_left(
         [sys.executable, "-c", textwrap.dedent(PRODUCER)],
         env={**os.environ, **environment, "PYTHONPATH": str(pytestconfig.rootpath)},
         capture_output=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert died.returncode == -signal.SIGKILL, died.stderr

@@ -64,7 +64,7 @@ def test_what_celery_can_say_arrives_as_it_would_with_delay(
     db.session.commit()
 
     with celery.connection_for_read() as connection, connection.SimpleQueue("dataset") as queue:
-        args, _, _ = queue.get(timeout=5).decode()
+        args, _, _ = queue.get(timeout=300).decode()
     assert args == [UUID(int=7), ["nested", {"a": None}]]
 
 

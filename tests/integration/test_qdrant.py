@@ -22,8 +22,9 @@ from worker.services.dataset.indexing import index_document
 from worker.services.dataset.needs import IndexingNeeds
 from worker.services.dataset.retrieval import RetrievalNeeds, search
 from worker.stores.qdrant import QdrantVectorStore
+from worker.stores.vector_stores import VectorStores
 from worker.stores.vectors import VectorQuery
-from worker.wiring import indexing_needs, retrieval_needs, vector_store
+from worker.wiring import indexing_needs, retrieval_needs, vector_stores
 
 LAMP = b"The lighthouse lamp turns once in twelve seconds. " * 200
 HORN = b"The fog horn sounds twice a minute in thick weather. " * 200
@@ -77,8 +78,8 @@ def place(app: Flask, session: Session) -> Iterator[Place]:
     yield Place(
         client,
         store,
-        replace(indexing_needs(), vectors=store, batch_segments=1),
-        replace(retrieval_needs(), vectors=store),
+        replace(indexing_needs(), vectors=VectorStores(store), batch_segments=1),
+        replace(retrieval_needs(), vectors=VectorStores(store)),
     )
     client.close()
 
@@ -248,12 +249,12 @@ def test_the_setting_chooses_the_store(
     monkeypatch.setenv("VECTOR_STORE", "qdrant")
     app = create_app()
     with app.app_context(), pytest.raises(ConfigurationError, match="QDRANT_URL"):
-        vector_store()
+        vector_stores()
     monkeypatch.setenv("QDRANT_PATH", str(tmp_path / "qdrant"))
     app = create_app()
     with app.app_context():
-        store = vector_store()
+        store = vector_stores().at(None)
         assert isinstance(store, QdrantVectorStore)
-        assert store is vector_store()
+        assert store is vector_stores().at(None)
         store.close()
         db.engine.dispose()

@@ -11,18 +11,17 @@ from uuid import UUID, uuid4
 import pytest
 from celery import Celery
 from flask import Flask
-from prometheus_client import REGISTRY
 from redis import Redis
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from shared.contract import QUEUES
-from shared.models import Tenant, db
+from shared.models import Tenant
 from shared.queueing.publishing import Bounds
 from shared.submitting.dataset import ensure_tenant
+from tests.fixtures.metrics import measured
 from tests.fixtures.outbox_rows import MakeRelay, Outbox, statements
 from worker.delivery import relay as relay_module
-from worker.delivery.measuring import Measurement
 from worker.delivery.switches import Action, release, switch
 
 
@@ -44,7 +43,7 @@ def order_in_broker(rows: Outbox) -> list[str]:
         connection.SimpleQueue("dataset") as messages,
     ):
         for _ in range(number):
-            message = messages.get(timeout=5)
+            message = messages.get(timeout=300)
             taken.append(message.headers["tenant_id"])
             message.ack()
     return taken
@@ -63,7 +62,7 @@ def test_relays_side_by_side_publish_each_message_once(rows: Outbox, make_relay:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(300)
 
     assert sum(rows.lengths()) == 400
     assert len(rows.in_broker()) == 400
@@ -217,11 +216,33 @@ def test_a_broker_that_forgot_everything_is_told_again_but_not_what_runs(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(300)
     relays[0].run_pass()
 
     assert rows.in_broker() == {str(row.id) for row in rows.rows() if row.id != running}
     assert sum(rows.lengths()) == 9
+
+
+def test_a_pass_says_whether_workers_have_more_in_the_broker_than_they_take(
+    rows: Outbox, make_relay: MakeRelay
+) -> None:
+    def tasks_end(number: int) -> None:
+        rows.change(
+            "DELETE FROM outbox WHERE id IN"
+            " (SELECT id FROM outbox WHERE published_at IS NOT NULL LIMIT :number)",
+            number=number,
+        )
+
+    rows.fill(uuid4(), 300)
+    one = make_relay(tenant_cap=100)
+    first = one.run_pass()
+    assert (first.published, first.is_stocked) == (100, False)
+    tasks_end(10)
+    few = one.run_pass()
+    assert (few.published, few.is_stocked) == (10, True)
+    tasks_end(60)
+    many = one.run_pass()
+    assert (many.published, many.is_stocked) == (60, False)
 
 
 def test_a_message_that_cannot_be_published_stops_no_other(
@@ -287,18 +308,13 @@ def test_with_nothing_to_do_it_asks_once(
     assert after["cmdstat_exists"]["calls"] - before["cmdstat_exists"]["calls"] == 1
 
 
-def gauge(name: str, **labels: str) -> float:
-    value = REGISTRY.get_sample_value(f"rag_worker_{name}", labels)
-    assert value is not None, name
-    return value
-
-
 def test_the_gauges_say_what_waits(
-    rows: Outbox, make_relay: MakeRelay, session: Session, celery: Celery
+    rows: Outbox, make_relay: MakeRelay, app: Flask, celery: Celery
 ) -> None:
-    bounds = Bounds(tenant_cap=3, high_water_mark=100)
-    rows.fill(uuid4(), 8)
-    rows.fill(uuid4(), 2)
+    celery.conf.outbox_bounds = Bounds(tenant_cap=3, high_water_mark=100)
+    large, small = uuid4(), uuid4()
+    rows.fill(large, 8)
+    rows.fill(small, 2)
     rows.change("UPDATE outbox SET available_at = now() - interval '90 seconds'")
     rows.fill(uuid4(), 1, delay=3600)
     one = make_relay(tenant_cap=3, high_water_mark=100)
@@ -309,15 +325,15 @@ def test_the_gauges_say_what_waits(
         VALUES (gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 't', 'dataset', '[]',
                 '{}', 1, 'E', 'r')
     """)
-    Measurement(db.engine, one.broker_connection, QUEUES, bounds)()
+    seen = measured(app)
 
-    assert gauge("outbox_unpublished", queue="dataset") == 6
-    assert gauge("outbox_in_flight", queue="dataset") == 5
-    assert gauge("outbox_tenants_at_cap", queue="dataset") == 1
-    assert 90 <= gauge("outbox_oldest_seconds", queue="dataset") < 300
-    assert gauge("broker_backlog", queue="dataset") == 5
-    assert gauge("outbox_unpublished", queue="mail") == 0
-    assert gauge("dead_letters") == 1
+    assert seen.get("outbox_unpublished", queue="dataset") == 6
+    assert seen.get("outbox_in_flight", queue="dataset") == 5
+    assert seen.get("outbox_tenants_at_cap", queue="dataset") == 1
+    assert 90 <= (seen.get("outbox_oldest_seconds", queue="dataset") or 0) < 300
+    assert seen.get("broker_backlog", queue="dataset") == 5
+    assert seen.get("outbox_unpublished", queue="mail") == 0
+    assert seen.all("dead_letters", "queue") == dict.fromkeys(QUEUES, 0) | {"dataset": 1}
 
 
 @pytest.fixture

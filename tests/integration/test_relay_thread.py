@@ -32,10 +32,10 @@ FAILED = ("rag_worker_relay_failures_total", {"kind": "unexpected"})
 
 @pytest.fixture
 def run_thread(make_relay: MakeRelay, app: Flask) -> Iterator[Any]:
-    """Relay threads that would wait for half a minute unless something wakes them."""
+    """Relay threads that would wait for an hour unless something wakes them."""
     started: list[RelayThread] = []
 
-    def run(poll_seconds: float = 30, *chores: Any, **bounds: int) -> RelayThread:
+    def run(poll_seconds: float = 3600, *chores: Any, **bounds: int) -> RelayThread:
         thread = RelayThread(make_relay(**bounds), db.engine, poll_seconds, chores)
         started.append(thread)
         thread.start()
@@ -60,11 +60,9 @@ def test_a_message_without_celery_is_announced_by_the_database(
     run_thread()
     eventually(lambda: len(listeners(rows)) == 1, 20)
     outbox.write(session, DOCUMENT_INDEXING.name, [str(uuid4()), []])
-    began = time.monotonic()
     session.commit()
 
     eventually(lambda: len(rows.in_broker()) == 1, 20)
-    assert time.monotonic() - began < 10
 
 
 def test_room_made_by_a_task_that_ended_is_used_at_once(rows: Outbox, run_thread: Any) -> None:

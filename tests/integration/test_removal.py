@@ -27,6 +27,14 @@ from worker.stores.pgvector import PgVectorStore
 from worker.tasks import dataset as tasks
 from worker.wiring import removal_needs, retrieval_needs, sweep
 
+_COPY_SEGMENTS = text("""
+    INSERT INTO document_segments (id, tenant_id, dataset_id, document_id, version, position,
+                                   content, word_count, tokens, index_node_hash)
+    SELECT gen_random_uuid(), tenant_id, dataset_id, :id, version, position + 100,
+           content, word_count, tokens, index_node_hash
+    FROM document_segments
+""")
+
 
 class Death(BaseException):
     """A process that ends here runs nothing more."""
@@ -167,17 +175,19 @@ def test_what_another_clean_up_is_at_keeps_the_note(dataset_id: UUID, make: Make
     assert notes() == ["stored_file"]
 
 
+def test_content_asks_for_its_own_document_and_does_not_read_the_others(
+    session: Session, make: Make
+) -> None:
+    documents = [make() for _ in range(3)]
+    session.execute(_COPY_SEGMENTS, {"id": documents[1]})
+    scans = text("SELECT pg_stat_get_xact_numscans('documents'::regclass)")
+    assert session.scalar(scans) == 0
+
+
 def test_content_of_a_document_that_is_not_there_is_refused(
     session: Session, dataset_id: UUID, make: Make
 ) -> None:
     document = make()
-    copied = text("""
-        INSERT INTO document_segments (id, tenant_id, dataset_id, document_id, version, position,
-                                       content, word_count, tokens, index_node_hash)
-        SELECT gen_random_uuid(), tenant_id, dataset_id, :id, version, position + 100,
-               content, word_count, tokens, index_node_hash
-        FROM document_segments
-    """)
-    session.execute(copied, {"id": document})
+    session.execute(_COPY_SEGMENTS, {"id": document})
     with pytest.raises(IntegrityError, match="there is no document"):
-        session.execute(copied, {"id": uuid4()})
+        session.execute(_COPY_SEGMENTS, {"id": uuid4()})

@@ -30,7 +30,7 @@ from worker.cli.stack.valkey import EmbeddedValkey
 
 REPOSITORY = Path(__file__).parents[2]
 POOLS = {"prefork": "2", "gevent": "50", "threads": "4", "solo": "1"}
-GET_SECONDS = 20
+GET_SECONDS = 300
 
 # A worker's and a reader's application.
 WORKER_APP = """
@@ -98,7 +98,7 @@ for round_ in range(10):
         # The leader, somebody in the middle of the line, the last.
         if number % 60 in (0, 1, 30, 59):
             greenlets[number].kill(block=False)
-    gevent.joinall(greenlets.values(), timeout=20, raise_error=True)
+    gevent.joinall(greenlets.values(), timeout=300, raise_error=True)
     for number, greenlet in greenlets.items():
         if not isinstance(greenlet.value, gevent.GreenletExit):
             assert greenlet.successful(), number
@@ -405,7 +405,7 @@ def test_killed_greenlets_take_nobody_with_them(database_uri: str, tables: None)
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert outcome.returncode == 0, outcome.stderr
@@ -527,7 +527,7 @@ def worker(folder: Path, pool: str, broker: str, database: str) -> Iterator[Cele
             yield app
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(300)
             app.close()
             app.backend.engine.dispose()
 

@@ -29,6 +29,7 @@ from shared.submitting.segments import create_segment, delete_segments, update_s
 from tests.fixtures.vector_stores import on_every_store, on_qdrant
 from tests.integration.segment_book import MANUAL, SHAPES, Book
 from worker.services.dataset.segment_edits import give_up_segment, index_segment
+from worker.stores.vector_stores import VectorStores
 from worker.tasks import dataset as tasks
 from worker.wiring import indexing_needs, sweep
 
@@ -217,7 +218,7 @@ class FaultyStore:
     """The store of the application; fails before or after it sends, or writes with the rows."""
 
     def __init__(self, error: BaseException, at: str) -> None:
-        self._error, self._at, self._real = error, at, indexing_needs().vectors
+        self._error, self._at, self._real = error, at, indexing_needs().vectors.at(None)
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._real, name)
@@ -257,12 +258,16 @@ def test_a_fault_at_any_stage_leaves_the_old_content_and_no_halves(
 
     stages = {
         "embedding": text_book.embedder(before=fail)[1],
-        "before writing": replace(indexing_needs(), vectors=FaultyStore(error, "before writing")),
-        "after writing": replace(indexing_needs(), vectors=FaultyStore(error, "after writing")),
+        "before writing": replace(
+            indexing_needs(), vectors=VectorStores(FaultyStore(error, "before writing"))
+        ),
+        "after writing": replace(
+            indexing_needs(), vectors=VectorStores(FaultyStore(error, "after writing"))
+        ),
     }
-    if indexing_needs().vectors.is_external:
+    if indexing_needs().vectors.at(None).is_external:
         for at in ("before sending", "after sending"):
-            stages[at] = replace(indexing_needs(), vectors=FaultyStore(error, at))
+            stages[at] = replace(indexing_needs(), vectors=VectorStores(FaultyStore(error, at)))
     first = text_book.first()
     for (stage, needs), is_new in product(stages.items(), (True, False)):
         old = text_book.segment(first).content
@@ -313,7 +318,7 @@ class Collecting(FaultyStore):
 
 @on_qdrant
 def test_collected_while_it_is_sent_it_is_not_lost(text_book: Book) -> None:
-    needs = replace(indexing_needs(), vectors=Collecting())
+    needs = replace(indexing_needs(), vectors=VectorStores(Collecting()))
     made = text_book.create(HORN)
     text_book.update(text_book.first(), TIDE)
     for one in (made, text_book.first()):

@@ -33,6 +33,7 @@ from tests.fixtures.vector_stores import on_every_store
 from tests.integration.segment_book import MANUAL, SHAPES, Book
 from worker.services.dataset.needs import IndexingNeeds
 from worker.services.dataset.segment_imports import give_up_import, run_import
+from worker.stores.vector_stores import VectorStores
 from worker.tasks import dataset as tasks
 from worker.wiring import indexing_needs, remove_unused_files, sweep
 
@@ -238,12 +239,12 @@ def test_whatever_stops_it_the_next_delivery_goes_on_behind_the_checkpoint(
         if next(calls) == 2:
             raise error
 
-    if stage == "sending" and not indexing_needs().vectors.is_external:
+    if stage == "sending" and not indexing_needs().vectors.at(None).is_external:
         pytest.skip("nothing is sent ahead to the database")
     if stage == "embedding":
         needs = small_batches(embedders=book.embedder(fail_at_the_third)[1].embedders)
     else:
-        needs = small_batches(vectors=Breaking(stage, fail_at_the_third))
+        needs = small_batches(vectors=VectorStores(Breaking(stage, fail_at_the_third)))
     with pytest.raises(raised):
         run_import(made, needs)
 
@@ -267,7 +268,7 @@ class Breaking:
     """The store of the application; calls back after each write, ahead or with the rows."""
 
     def __init__(self, stage: str, after: Callable[[], None]) -> None:
-        self._real, self._stage, self._after = indexing_needs().vectors, stage, after
+        self._real, self._stage, self._after = indexing_needs().vectors.at(None), stage, after
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._real, name)

@@ -108,7 +108,7 @@ def test_uploads_of_the_same_content_at_once_agree(storage: DirFileSystem, root:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(300)
 
     assert len(keys) == 4
     assert files_in(root) == [keys[0]]

@@ -264,7 +264,7 @@ def test_submitters_of_overlapping_files_leave_no_gap_no_double_and_no_deadlock(
         try:
             with Session(engine) as own, own.begin():
                 own.connection()
-                together.wait(20)
+                together.wait(300)
                 target = other if number % 4 == 3 else dataset_id
                 submit_documents(own, redis, target, files)
         except BaseException as error:  # noqa: BLE001 - shown by the assertion below
@@ -275,7 +275,7 @@ def test_submitters_of_overlapping_files_leave_no_gap_no_double_and_no_deadlock(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(300)
 
     assert failures == []
     for dataset in (dataset_id, other):

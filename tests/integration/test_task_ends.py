@@ -19,7 +19,7 @@ from tests.fixtures.waiting import eventually
 from tests.fixtures.worker_process import StartWorker
 
 Send = Callable[..., AsyncResult[Any]]
-SECONDS = 20
+SECONDS = 300
 
 
 @pytest.fixture

@@ -4,15 +4,13 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from prometheus_client import REGISTRY
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from shared.contract import QUEUES
 from shared.errors import ProviderRefused
 from shared.models import db
-from shared.queueing.publishing import Bounds
 from tests.fixtures.commands import rag_worker
+from tests.fixtures.metrics import measured
 from tests.fixtures.trace_deliveries import OpenTraces, Traces, numbered
 from tests.fixtures.trace_receiver import (
     Answer,
@@ -23,7 +21,6 @@ from tests.fixtures.trace_receiver import (
     refusing,
     taken,
 )
-from worker.delivery.measuring import Measurement
 from worker.services.ops_trace.breaking import Admission, admit, failing_providers
 
 
@@ -33,11 +30,14 @@ def traces(open_traces: OpenTraces, trace_receiver: TraceReceiver) -> Traces:
 
 
 @pytest.mark.parametrize(
-    "step", [refusing(503), refusing(500), cutting(), hanging(3)], ids=["503", "500", "cut", "slow"]
+    ("step", "timeout"),
+    [(refusing(503), 60), (refusing(500), 60), (cutting(), 60), (hanging(3), 0.5)],
+    ids=["503", "500", "cut", "slow"],
 )
 def test_a_failure_is_tried_again_and_three_open_the_breaker(
-    step: Any, traces: Traces, trace_receiver: TraceReceiver
+    step: Any, timeout: float, open_traces: OpenTraces, trace_receiver: TraceReceiver
 ) -> None:
+    traces = open_traces(trace_receiver, TRACE_TIMEOUT_SECONDS=str(timeout))
     trace_receiver.always = step
     config = traces.config()
     ids = traces.record(config, *numbered(2))
@@ -88,10 +88,7 @@ def test_while_it_is_open_nobody_asks_and_no_attempt_is_burnt(
     assert state.words.endswith("429: slow down")
     listed = rag_worker("traces", "list", SECRET_KEY="a key of the tests")
     assert f"tenant {traces.tenant_id}: otlp is left alone, its traces wait: " in listed.out
-    celery = traces.app.extensions["celery"]
-    with celery.connection_for_read() as connection:
-        Measurement(db.engine, lambda: connection, QUEUES, Bounds())()
-    assert REGISTRY.get_sample_value("rag_worker_trace_breakers_open") == 1
+    assert measured(traces.app).get("trace_breakers_open") == 1
     # Another provider of the same tenant is not held up.
     trace_receiver.always = taken
     others = traces.record(other, *numbered(1, first=9))

@@ -9,11 +9,13 @@ from flask.testing import FlaskClient
 from pydantic import SecretStr
 from sqlalchemy.orm import Session
 
+from shared.contract import QUEUES
 from shared.errors import ConfigurationError
 from shared.models import Dataset
 from shared.submitting.answers import ask
 from shared.web.tokens import AnswerTokens
 from tests.fixtures.application import Submit
+from tests.fixtures.metrics import parsed
 from worker.cli.stack.children import free_port
 from worker.web import create_web_app
 
@@ -69,11 +71,17 @@ def test_metrics_show_what_waits(client: FlaskClient, submit: Submit) -> None:
     assert sum(float(one.split()[1]) for one in waiting) > 0
 
 
-def test_metrics_say_nothing_rather_than_something_old(
+def test_metrics_say_that_a_server_is_away_and_nothing_old(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SQLALCHEMY_DATABASE_URI", f"postgresql://u:x@127.0.0.1:{free_port()}/x")
-    assert create_web_app().test_client().get("/metrics").status_code == 503
+    answer = create_web_app().test_client().get("/metrics")
+
+    assert answer.status_code == 200
+    seen = parsed(answer.text)
+    assert seen.all("dependency_up", "dependency") == {"database": 0, "broker": 1}
+    assert seen.all("outbox_unpublished", "queue") == {}
+    assert set(seen.all("broker_backlog", "queue")) == set(QUEUES)
 
 
 @pytest.fixture
