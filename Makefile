@@ -48,5 +48,14 @@ chaos: .venv/.complete ## 100 faults while 1,000 documents are indexed, beside t
 	$(RUN)/pytest -m long
 	$(RUN)/python -m tests.chaos.run --documents 1000 --faults 100 --seed 7 --baseline
 
-bench: .venv/.complete ## Ratios against the bare parts and stock settings
-	$(RUN)/python -m benchmarks
+bench: .venv-bench/.complete benchmarks/peers/.venv/.complete ## Ratios against peers and stock settings (RECORD=1: into docs/)
+	.venv-bench/bin/python -m benchmarks $(if $(RECORD),--record)
+
+# Apart, so that neither the peers nor the chart come into the environment one works in.
+.venv-bench/.complete: pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
+	UV_PROJECT_ENVIRONMENT=.venv-bench $(UV) sync --quiet --frozen --compile-bytecode --extra embedded --group bench --python $(PYTHON)
+	@touch $@
+
+benchmarks/peers/.venv/.complete: benchmarks/peers/pyproject.toml benchmarks/peers/uv.lock | $(filter .uv/bin/uv,$(UV))
+	$(UV) sync --quiet --frozen --project benchmarks/peers --python $(PYTHON)
+	@touch $@
