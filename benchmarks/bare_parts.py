@@ -7,6 +7,7 @@ could go wrong. A commit a file, as each is a document of its own.
 import io
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ import httpx
 import kreuzberg
 import numpy as np
 import psycopg2
+from numpy.typing import NDArray
 from semantic_text_splitter import MarkdownSplitter
 from sqlalchemy import make_url
 
@@ -58,14 +60,14 @@ def main() -> None:
     take_turns(index)
 
 
-def _embedding() -> "object":
+def _embedding() -> Callable[[list[str]], NDArray[np.float32]]:
     address = os.environ.get("EMBEDDING_URL")
     if not address:
         model = WordLlamaEmbedder("l2_supercat_256")
         return lambda chunks: model.embed(chunks).vectors
     client = httpx.Client(timeout=60)
 
-    def ask(chunks: list[str]) -> object:
+    def ask(chunks: list[str]) -> NDArray[np.float32]:
         found: list[list[float]] = []
         for first in range(0, len(chunks), 32):
             asked = {"model": "slow", "input": chunks[first : first + 32]}
@@ -76,9 +78,9 @@ def _embedding() -> "object":
     return ask
 
 
-def _binary(chunks: list[str], vectors: object) -> bytes:
+def _binary(chunks: list[str], vectors: NDArray[np.float32]) -> bytes:
     out = [b"PGCOPY\n\xff\r\n\0" + struct.pack("!ii", 0, 0)]
-    big_endian = vectors.astype(">f4")  # type: ignore[attr-defined]
+    big_endian = vectors.astype(">f4")
     head = struct.pack("!hh", big_endian.shape[1], 0)
     for chunk, vector in zip(chunks, big_endian, strict=True):
         content = chunk.encode()

@@ -10,6 +10,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import create_engine
@@ -31,17 +32,17 @@ def main() -> int:
     draw = random.Random(7)
     with tempfile.TemporaryDirectory() as folder, EmbeddedPostgres(Path(folder)) as postgres:
         engine = create_engine(postgres.uri)
-        Embedding.__table__.create(engine)
+        Embedding.metadata.create_all(engine, [Embedding.metadata.tables[Embedding.__tablename__]])
         cache = EmbeddingCache(sessionmaker(engine))
         made, stored, fetched = [], [], []
         for _ in range(ROUNDS):
             texts = [" ".join(draw.choices(WORDS, k=200)) for _ in range(BATCH)]
             hashes = [hashlib.sha256(text.encode()).digest() for text in texts]
             vectors = model.embed(texts).vectors
-            made.append(seconds(lambda texts=texts: model.embed(texts)))
+            made.append(seconds(partial(model.embed, texts)))
             rows = dict(zip(hashes, vectors, strict=True))
-            stored.append(seconds(lambda rows=rows: cache.store(model.model, rows)))
-            fetched.append(seconds(lambda hashes=hashes: cache.fetch(model.model, hashes)))
+            stored.append(seconds(partial(cache.store, model.model, rows)))
+            fetched.append(seconds(partial(cache.fetch, model.model, hashes)))
         engine.dispose()
     times = {"made": made, "stored": stored, "looked up": fetched}
     for name, each in times.items():

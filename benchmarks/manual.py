@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from pydoc_data.topics import topics  # type: ignore[import-not-found]
+from pydoc_data.topics import topics
 
 _LEFT_OUT = {
     *("test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "turtledemo"),

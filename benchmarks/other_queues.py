@@ -47,7 +47,7 @@ class DramatiqWorker(Contender):
     def release(self, kept: str) -> None:
         """The messages first: an id without one is dropped."""
         for key in reversed(_KEYS):
-            self.shelf.copy(f"{kept}-{key}", key, destination_db=self.number)
+            self.shelf.copy(f"{kept}-{key}", key, destination_db=str(self.number))
 
     def left(self) -> int:
         """A message goes when it is acknowledged, after its result is stored."""

@@ -181,7 +181,7 @@ class CeleryWorker(Contender):
 
     def release(self, kept: str) -> None:
         """A copy of them: the same messages can be worked on again."""
-        self.shelf.copy(kept, QUEUE, destination_db=self.number)
+        self.shelf.copy(kept, QUEUE, destination_db=str(self.number))
 
     def left(self) -> int:
         """By the keys of kombu's transport."""

@@ -78,7 +78,7 @@ def _recovered(servers: Rig) -> dict[str, float]:
 
 
 def _killed(servers: Rig, started: dict[str, CeleryWorker]) -> dict[str, float]:
-    client = redis.Redis.from_url(servers.broker)
+    client: Any = redis.Redis.from_url(servers.broker)
     keys = {}
     for case, host in _CASES.items():
         # One at a time: each has its only process busy before the next worker is there.

@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -159,7 +160,7 @@ def measured(provider: str, model: str, chapters: int) -> dict[str, tuple[float,
     taken = {"first": bench.run(document_id)}
     changed = book(chapters, range(100, 100 + chapters // 100))
 
-    def again(name: str, **change: object) -> None:
+    def again(name: str, **change: Any) -> None:
         with Session(db.engine) as session, session.begin():
             if "file" in change or "rule" in change:
                 reindexing.update_document(session, document_id, **change)

@@ -127,7 +127,7 @@ def sdk_spans(traces: list[dict[str, Any]]) -> list[ReadableSpan]:
                 },
             )
             for event in span.events:
-                made.add_event(event.name, dict(event.attributes), event.time_ns)  # type: ignore[arg-type]
+                made.add_event(event.name, dict(event.attributes), event.time_ns)
             made.end(span.end_ns)
     return list(kept.get_finished_spans())
 
@@ -141,7 +141,7 @@ def by_sdk(spans: list[ReadableSpan], url: str) -> float:
         processor.on_end(span)
     processor.force_flush(int(PATIENCE_SECONDS * 1000))
     seconds = time.perf_counter() - started
-    processor.shutdown()
+    processor.shutdown()  # type: ignore[no-untyped-call]
     return len(spans) / seconds
 
 

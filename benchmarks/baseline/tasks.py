@@ -42,7 +42,7 @@ def _index(document: Document) -> None:
                     position=position,
                     content=one.passage.text,
                     content_hash=one.content_hash,
-                    embedding=one.vector.tolist(),
+                    embedding=[] if one.vector is None else one.vector.tolist(),
                 )
             )
         db.session.commit()
