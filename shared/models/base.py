@@ -1,12 +1,14 @@
 """The declarative base, the Flask-SQLAlchemy object, and columns every table shares."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, ClassVar
 from uuid import UUID, uuid4
 
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import DateTime, MetaData, func
+from sqlalchemy import MetaData, func
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from shared.models.types import ID, MOMENT
 
 NAMING_CONVENTION = {
     "ix": "ix_%(column_0_N_label)s",
@@ -16,13 +18,14 @@ NAMING_CONVENTION = {
     "pk": "pk_%(table_name)s",
 }
 
-Timestamp = Annotated[datetime, mapped_column(DateTime(timezone=True))]
+Timestamp = Annotated[datetime, mapped_column(MOMENT)]
 
 
 class Base(DeclarativeBase):
     """All tables; usable with a plain SQLAlchemy session, no Flask needed."""
 
     metadata = MetaData(naming_convention=NAMING_CONVENTION)
+    type_annotation_map: ClassVar = {UUID: ID}
 
 
 class Identified:
@@ -34,9 +37,7 @@ class Identified:
 class Created:
     """When the row was written, by the database's clock."""
 
-    created_at: Mapped[Timestamp] = mapped_column(
-        DateTime(timezone=True), server_default=func.now()
-    )
+    created_at: Mapped[Timestamp] = mapped_column(MOMENT, server_default=func.now())
 
 
 db = SQLAlchemy(metadata=Base.metadata)

@@ -4,21 +4,11 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import (
-    BigInteger,
-    CheckConstraint,
-    DateTime,
-    ForeignKey,
-    Index,
-    Numeric,
-    String,
-    Text,
-    func,
-    true,
-)
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Numeric, String, func, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base, Created, Identified
+from shared.models.types import MOMENT, TEXT
 
 
 class TenantChatModel(Created, Base):
@@ -36,13 +26,13 @@ class TenantChatModel(Created, Base):
     base_url: Mapped[str | None] = mapped_column(String(1024))
     model: Mapped[str | None] = mapped_column(String(255))
     #: The key, sealed with SECRET_KEY; belongs to ``base_url``.
-    sealed_key: Mapped[str | None] = mapped_column(Text)
+    sealed_key: Mapped[str | None] = mapped_column(TEXT)
     context_tokens: Mapped[int | None]
     tokens_per_day: Mapped[int | None] = mapped_column(BigInteger)
     input_cost_per_million: Mapped[Decimal | None] = mapped_column(Numeric(18, 6))
     output_cost_per_million: Mapped[Decimal | None] = mapped_column(Numeric(18, 6))
     updated_at: Mapped[datetime] = mapped_column(
-        DateTime(timezone=True), server_default=func.now(), onupdate=func.now()
+        MOMENT, server_default=func.now(), onupdate=func.now()
     )
 
 
@@ -71,4 +61,4 @@ class TokenUse(Identified, Created, Base):
     reserved_tokens: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     is_estimated: Mapped[bool] = mapped_column(default=True, server_default=true())
     cost: Mapped[Decimal] = mapped_column(Numeric(20, 10), default=0, server_default="0")
-    finished_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    finished_at: Mapped[datetime | None] = mapped_column(MOMENT)

@@ -3,10 +3,11 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import DateTime, Index, String, Text, UniqueConstraint, func
+from sqlalchemy import Index, String, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base
+from shared.models.types import MOMENT, TEXT
 
 
 class ChildChunk(Base):
@@ -30,9 +31,9 @@ class ChildChunk(Base):
     version: Mapped[int]
     #: Its place in its segment, from 0.
     position: Mapped[int]
-    content: Mapped[str] = mapped_column(Text)
+    content: Mapped[str] = mapped_column(TEXT)
     word_count: Mapped[int]
     tokens: Mapped[int]
     #: SHA-256 of the content, hexadecimal: a re-index finds unchanged children by it.
     index_node_hash: Mapped[str] = mapped_column(String(64))
-    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    created_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())

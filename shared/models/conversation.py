@@ -20,22 +20,19 @@ from uuid import UUID
 
 from sqlalchemy import (
     CheckConstraint,
-    DateTime,
     ForeignKey,
     Index,
     SmallInteger,
     String,
-    Text,
     UniqueConstraint,
-    Uuid,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base, Created, Identified
 from shared.models.leased import Leased
+from shared.models.types import IDS, JSON, MOMENT, TEXT
 
 
 class MessageStatus(StrEnum):
@@ -53,7 +50,7 @@ _STATUSES = ", ".join(f"'{status}'" for status in MessageStatus)
 
 
 def _when() -> Mapped[datetime | None]:
-    return mapped_column(DateTime(timezone=True))
+    return mapped_column(MOMENT)
 
 
 class Conversation(Identified, Created, Base):
@@ -63,9 +60,9 @@ class Conversation(Identified, Created, Base):
     __table_args__ = (Index("ix_conversations_tenant_id_created_at", "tenant_id", "created_at"),)
 
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
-    title: Mapped[str | None] = mapped_column(Text)
+    title: Mapped[str | None] = mapped_column(TEXT)
     #: What the messages up to ``summary_position`` said.
-    summary: Mapped[str | None] = mapped_column(Text)
+    summary: Mapped[str | None] = mapped_column(TEXT)
     #: The last message the summary covers; 0: none.
     summary_position: Mapped[int] = mapped_column(default=0, server_default="0")
     #: How many messages it has; the next one's position is one more.
@@ -96,20 +93,20 @@ class Message(Leased, Identified, Created, Base):
     #: Its place in the conversation, from 1.
     position: Mapped[int]
     #: What it is asked of, in the order of their names in the call.
-    dataset_ids: Mapped[list[UUID]] = mapped_column(ARRAY(Uuid))
-    question: Mapped[str] = mapped_column(Text)
+    dataset_ids: Mapped[list[UUID]] = mapped_column(IDS)
+    question: Mapped[str] = mapped_column(TEXT)
     #: How passages are searched: the fields of a search's options that were given.
     search_options: Mapped[dict[str, Any]] = mapped_column(
-        JSONB, default=dict, server_default=text("'{}'::jsonb")
+        JSON, default=dict, server_default=text("'{}'::jsonb")
     )
 
     status: Mapped[MessageStatus] = mapped_column(
         String(16), default=MessageStatus.WAITING, server_default="waiting"
     )
-    answer: Mapped[str | None] = mapped_column(Text)
+    answer: Mapped[str | None] = mapped_column(TEXT)
     #: The passages the answer was made from, numbered from 1 as the answer cites them.
     sources: Mapped[list[dict[str, Any]]] = mapped_column(
-        JSONB, default=list, server_default=text("'[]'::jsonb")
+        JSON, default=list, server_default=text("'[]'::jsonb")
     )
     #: Who answered: a chat model's name, or ``extractive``.
     model: Mapped[str | None] = mapped_column(String(255))
@@ -121,7 +118,7 @@ class Message(Leased, Identified, Created, Base):
     restarts: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
     input_tokens: Mapped[int | None]
     output_tokens: Mapped[int | None]
-    error: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[str | None] = mapped_column(TEXT)
     #: Somebody wants it stopped; its worker looks here if Redis did not tell.
     cancel_requested_at: Mapped[datetime | None] = _when()
     #: The outbox message that announces it: set when it is the conversation's turn. Gone
@@ -129,6 +126,6 @@ class Message(Leased, Identified, Created, Base):
     outbox_id: Mapped[UUID | None]
 
     #: When it began to wait.
-    queued_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    queued_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
     first_token_at: Mapped[datetime | None] = _when()
     ended_at: Mapped[datetime | None] = _when()

@@ -7,7 +7,6 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
-    DateTime,
     ForeignKey,
     Index,
     String,
@@ -15,10 +14,10 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base, Created, Identified
+from shared.models.types import JSON, MOMENT
 
 HIGH_QUALITY = "high_quality"  #: vectors, and keywords beside them where the settings say so
 ECONOMY = "economy"  #: keywords only: nothing is embedded
@@ -75,10 +74,10 @@ class Dataset(Identified, Created, Base):
     #: Where that index is; ``None`` until its first vectors are there, and where they were
     #: written by a version that did not say: then where VECTOR_STORE says.
     vector_store: Mapped[str | None] = mapped_column(String(16))
-    retrieval_model: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)
+    retrieval_model: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     #: To the hour; of one that was never searched, when it was made.
     last_searched_at: Mapped[datetime] = mapped_column(
-        DateTime(timezone=True), server_default=func.now(), index=True
+        MOMENT, server_default=func.now(), index=True
     )
 
 
@@ -119,4 +118,4 @@ class DatasetProcessRule(Identified, Created, Base):
         ForeignKey("datasets.id", ondelete="CASCADE"), index=True
     )
     mode: Mapped[str] = mapped_column(String(16), default="automatic", server_default="automatic")
-    rules: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)
+    rules: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)

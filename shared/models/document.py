@@ -7,27 +7,25 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
-    DateTime,
     ForeignKey,
     Index,
     String,
-    Text,
     UniqueConstraint,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base, Created, Identified
 from shared.models.document_status import DocumentStatus
 from shared.models.leased import Leased
+from shared.models.types import JSON, MOMENT, TEXT
 
 _STATUSES = ", ".join(f"'{status}'" for status in DocumentStatus)
 
 
 def _when() -> Mapped[datetime | None]:
-    return mapped_column(DateTime(timezone=True))
+    return mapped_column(MOMENT)
 
 
 class Document(Leased, Identified, Created, Base):
@@ -78,7 +76,7 @@ class Document(Leased, Identified, Created, Base):
         ForeignKey("dataset_process_rules.id", ondelete="SET NULL"), index=True
     )
     doc_form: Mapped[str] = mapped_column(String(32), default="text_model")
-    doc_metadata: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)
+    doc_metadata: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
 
     indexing_status: Mapped[DocumentStatus] = mapped_column(
         String(16), default=DocumentStatus.WAITING, server_default="waiting"
@@ -88,11 +86,11 @@ class Document(Leased, Identified, Created, Base):
     #: All that made the active version, as a hash; ``None``: not known. Shortened to what says
     #: by which code, once a segment of it was changed by hand.
     fingerprint: Mapped[str | None] = mapped_column(String(64))
-    error: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[str | None] = mapped_column(TEXT)
     #: The outbox message that announces it; gone from there, the sweeper writes another.
     message_id: Mapped[UUID | None]
     #: When it began to wait.
-    queued_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    queued_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
 
     processing_started_at: Mapped[datetime | None] = _when()
     parsing_completed_at: Mapped[datetime | None] = _when()

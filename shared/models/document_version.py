@@ -3,10 +3,11 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import DateTime, ForeignKey, func
+from sqlalchemy import ForeignKey, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base
+from shared.models.types import MOMENT
 
 
 class DocumentVersion(Base):
@@ -23,6 +24,4 @@ class DocumentVersion(Base):
     )
     version: Mapped[int] = mapped_column(primary_key=True)
     process_rule_id: Mapped[UUID]
-    completed_at: Mapped[datetime] = mapped_column(
-        DateTime(timezone=True), server_default=func.now()
-    )
+    completed_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())

@@ -2,10 +2,11 @@
 
 from datetime import date
 
-from sqlalchemy import Date, LargeBinary, String, func
+from sqlalchemy import Date, String, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base
+from shared.models.types import BYTES, DIGEST
 
 
 class Embedding(Base):
@@ -16,8 +17,8 @@ class Embedding(Base):
     #: Provider, model, server and dimension, as the embedder names itself.
     model: Mapped[str] = mapped_column(String(512), primary_key=True)
     #: SHA-256 of the text.
-    hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    hash: Mapped[bytes] = mapped_column(DIGEST, primary_key=True)
     #: Float32, little-endian; NULL when the model takes no text of this length.
-    vector: Mapped[bytes | None] = mapped_column(LargeBinary)
+    vector: Mapped[bytes | None] = mapped_column(BYTES)
     #: Written at most once a day.
     used_on: Mapped[date] = mapped_column(Date, server_default=func.current_date(), index=True)

@@ -16,21 +16,19 @@ from uuid import UUID
 
 from sqlalchemy import (
     CheckConstraint,
-    DateTime,
     ForeignKey,
     Index,
     String,
-    Text,
     UniqueConstraint,
     false,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base, Created, Identified
 from shared.models.leased import Leased
+from shared.models.types import JSON, JSON_OR_NULL, MOMENT, TEXT
 
 WAITING = "waiting"  #: nobody works on it
 RUNNING = "running"  #: a worker has it
@@ -77,16 +75,16 @@ class GenerationWork(Leased, Identified, Created, Base):
         ForeignKey("conversations.id", ondelete="CASCADE")
     )
     status: Mapped[str] = mapped_column(String(16), default=WAITING, server_default=WAITING)
-    error: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[str | None] = mapped_column(TEXT)
     #: The outbox message that announces it; gone from there, the sweeper writes another.
     message_id: Mapped[UUID | None]
-    queued_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
-    completed_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    queued_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
+    completed_at: Mapped[datetime | None] = mapped_column(MOMENT)
     #: What was paid for so far, so that another delivery goes on from there.
     state: Mapped[dict[str, Any]] = mapped_column(
-        JSONB, default=dict, server_default=text("'{}'::jsonb")
+        JSON, default=dict, server_default=text("'{}'::jsonb")
     )
-    result: Mapped[str | None] = mapped_column(Text)
+    result: Mapped[str | None] = mapped_column(TEXT)
     #: Of what the result was made from: the same again is not paid for twice.
     source_hash: Mapped[str | None] = mapped_column(String(64))
     #: Who wrote it: a chat model's name, or ``extractive``.
@@ -109,8 +107,8 @@ class PassagePairs(Created, Base):
     #: SHA-256 of the passage: a re-index finds by it what was paid for.
     passage_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
     #: ``None`` once the pairs are there.
-    passage: Mapped[str | None] = mapped_column(Text)
+    passage: Mapped[str | None] = mapped_column(TEXT)
     #: ``[[question, answer], …]``; ``None``: not written yet.
-    pairs: Mapped[list[list[str]] | None] = mapped_column(JSONB(none_as_null=True))
+    pairs: Mapped[list[list[str]] | None] = mapped_column(JSON_OR_NULL)
     #: What writes them.
     work_id: Mapped[UUID | None]

@@ -6,11 +6,9 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
-    DateTime,
     ForeignKey,
     Index,
     String,
-    Text,
     UniqueConstraint,
     func,
     text,
@@ -19,6 +17,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base, Created, Identified
 from shared.models.leased import Leased
+from shared.models.types import MOMENT, TEXT
 
 
 class DatasetIndexBuild(Identified, Created, Base):
@@ -61,8 +60,8 @@ class DatasetIndexBuild(Identified, Created, Base):
     #: Who asked for it: user, machine and process.
     requested_by: Mapped[str | None] = mapped_column(String(255))
     status: Mapped[str] = mapped_column(String(16), default="running", server_default="running")
-    error: Mapped[str | None] = mapped_column(Text)
-    finished_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    error: Mapped[str | None] = mapped_column(TEXT)
+    finished_at: Mapped[datetime | None] = mapped_column(MOMENT)
 
 
 class IndexBuildDocument(Leased, Identified, Base):
@@ -84,7 +83,7 @@ class IndexBuildDocument(Leased, Identified, Base):
     status: Mapped[str] = mapped_column(String(16), default="waiting", server_default="waiting")
     #: The version that was built.
     version: Mapped[int | None]
-    error: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[str | None] = mapped_column(TEXT)
     #: The lease's token when each of its vectors was found in its place; another claim, or a
     #: change by hand, makes the two differ.
     verified_token: Mapped[int | None] = mapped_column(BigInteger)
@@ -92,4 +91,4 @@ class IndexBuildDocument(Leased, Identified, Base):
     vectors: Mapped[int | None]
     #: The outbox message that announces it; gone from there, the sweeper writes another.
     message_id: Mapped[UUID | None]
-    queued_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    queued_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())

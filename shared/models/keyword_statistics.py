@@ -3,10 +3,11 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, DateTime, ForeignKey, func
+from sqlalchemy import BigInteger, ForeignKey, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base
+from shared.models.types import MOMENT
 
 
 class KeywordTotals(Base):
@@ -29,9 +30,7 @@ class KeywordTotals(Base):
     words: Mapped[int] = mapped_column(BigInteger)
     #: How many segments there were when its frequent words were looked for, and when that was.
     segments_then: Mapped[int] = mapped_column(BigInteger)
-    measured_at: Mapped[datetime] = mapped_column(
-        DateTime(timezone=True), server_default=func.now()
-    )
+    measured_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
 
 
 class FrequentWord(Base):

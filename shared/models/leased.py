@@ -2,8 +2,10 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, DateTime, String
+from sqlalchemy import BigInteger, String
 from sqlalchemy.orm import Mapped, mapped_column
+
+from shared.models.types import MOMENT
 
 
 class Leased:
@@ -18,7 +20,7 @@ class Leased:
     """
 
     lease_token: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
-    lease_expires_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    lease_expires_at: Mapped[datetime | None] = mapped_column(MOMENT)
     #: The process that holds it, as ``node/pid``; for people, and for the node's main
     #: process, which ends the leases of a child it saw die.
     lease_owner: Mapped[str | None] = mapped_column(String(255))

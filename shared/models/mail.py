@@ -15,13 +15,13 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, DateTime, Index, SmallInteger, String, Text, func, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import CheckConstraint, Index, SmallInteger, String, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base, Created, Identified
 from shared.models.leased import Leased
 from shared.models.outbox import NO_TENANT
+from shared.models.types import JSON, MOMENT, TEXT
 
 
 class MailStatus(StrEnum):
@@ -42,7 +42,7 @@ _STATUSES = ", ".join(f"'{status}'" for status in MailStatus)
 
 
 def _when() -> Mapped[datetime | None]:
-    return mapped_column(DateTime(timezone=True))
+    return mapped_column(MOMENT)
 
 
 class MailDelivery(Leased, Identified, Created, Base):
@@ -71,8 +71,8 @@ class MailDelivery(Leased, Identified, Created, Base):
     kind: Mapped[str] = mapped_column(String(64))
     recipient: Mapped[str] = mapped_column(String(320))
     language: Mapped[str] = mapped_column(String(16))
-    fields: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)
-    secrets: Mapped[str | None] = mapped_column(Text)
+    fields: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    secrets: Mapped[str | None] = mapped_column(TEXT)
 
     status: Mapped[MailStatus] = mapped_column(
         String(16), default=MailStatus.QUEUED, server_default="queued"
@@ -80,18 +80,18 @@ class MailDelivery(Leased, Identified, Created, Base):
     #: Copies handed over whose refusal is not known: 2 is the most there will be.
     copies: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
     #: What stopped the last attempt, or ended it.
-    error: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[str | None] = mapped_column(TEXT)
     #: The Message-ID header: the same in every copy.
     header_id: Mapped[str | None] = mapped_column(String(512))
     provider: Mapped[str | None] = mapped_column(String(16))
     #: The provider's own name for it, where it has one.
     provider_id: Mapped[str | None] = mapped_column(String(255))
     #: The provider's last answer.
-    provider_words: Mapped[str | None] = mapped_column(Text)
+    provider_words: Mapped[str | None] = mapped_column(TEXT)
     #: The outbox message that announces it; gone from there, the sweeper writes another.
     message_id: Mapped[UUID | None]
 
     #: When it began to wait.
-    queued_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    queued_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
     handed_over_at: Mapped[datetime | None] = _when()
     ended_at: Mapped[datetime | None] = _when()

@@ -7,20 +7,18 @@ from uuid import UUID, uuid4
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
-    DateTime,
     Identity,
     Index,
     SmallInteger,
     String,
-    Text,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base, Created, Identified
 from shared.models.leased import Leased
+from shared.models.types import JSON, JSON_OR_NULL, MOMENT, TEXT
 
 #: The tenant of work that is nobody's in particular.
 NO_TENANT = UUID(int=0)
@@ -62,20 +60,18 @@ class OutboxMessage(Leased, Created, Base):
     tenant_id: Mapped[UUID] = mapped_column(default=NO_TENANT)
     task: Mapped[str] = mapped_column(String(255))
     queue: Mapped[str] = mapped_column(String(64))
-    args: Mapped[list[Any]] = mapped_column(JSONB, default=list)
-    kwargs: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)
+    args: Mapped[list[Any]] = mapped_column(JSON, default=list)
+    kwargs: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     #: Higher goes first.
     priority: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
-    available_at: Mapped[datetime] = mapped_column(
-        DateTime(timezone=True), server_default=func.now()
-    )
-    published_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    available_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
+    published_at: Mapped[datetime | None] = mapped_column(MOMENT)
     #: How often it was published again because nobody took it.
     redeliveries: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
     #: What stopped the last attempt.
-    error: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[str | None] = mapped_column(TEXT)
     #: Whose trace it belongs to: ``shared.queueing.trace_context``.
-    headers: Mapped[dict[str, str] | None] = mapped_column(JSONB(none_as_null=True))
+    headers: Mapped[dict[str, str] | None] = mapped_column(JSON_OR_NULL)
 
 
 class DeadLetter(Identified, Created, Base):
@@ -89,16 +85,16 @@ class DeadLetter(Identified, Created, Base):
     tenant_id: Mapped[UUID] = mapped_column(default=NO_TENANT)
     task: Mapped[str] = mapped_column(String(255))
     queue: Mapped[str] = mapped_column(String(64))
-    args: Mapped[list[Any]] = mapped_column(JSONB, default=list)
-    kwargs: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)
+    args: Mapped[list[Any]] = mapped_column(JSON, default=list)
+    kwargs: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     attempts: Mapped[int] = mapped_column(default=0, server_default="0")
     #: The class of the error that ended it.
     exception: Mapped[str] = mapped_column(String(255))
     #: Its message: what a person reads first.
-    reason: Mapped[str] = mapped_column(Text)
-    traceback: Mapped[str | None] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(TEXT)
+    traceback: Mapped[str | None] = mapped_column(TEXT)
     #: Whose trace it belongs to.
-    headers: Mapped[dict[str, str] | None] = mapped_column(JSONB(none_as_null=True))
+    headers: Mapped[dict[str, str] | None] = mapped_column(JSON_OR_NULL)
 
 
 class TaskSwitch(Identified, Created, Base):
@@ -114,4 +110,4 @@ class TaskSwitch(Identified, Created, Base):
     tenant_id: Mapped[UUID | None]
     #: An id that stands in the message's arguments, or the message's own.
     subject_id: Mapped[UUID | None]
-    reason: Mapped[str] = mapped_column(Text, default="", server_default="")
+    reason: Mapped[str] = mapped_column(TEXT, default="", server_default="")

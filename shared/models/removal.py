@@ -3,10 +3,11 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, DateTime, Index, String, func, text
+from sqlalchemy import CheckConstraint, Index, String, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base, Created
+from shared.models.types import MOMENT
 
 
 class Removal(Created, Base):
@@ -44,8 +45,8 @@ class Removal(Created, Base):
     #: Of a stored file: where it lies.
     storage_key: Mapped[str | None] = mapped_column(String(512))
     #: When the stored file was set aside; it can be brought back until ``due_at``.
-    retired_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    retired_at: Mapped[datetime | None] = mapped_column(MOMENT)
     #: The outbox message that does it; gone from there, the sweeper writes another.
     message_id: Mapped[UUID | None]
     #: Nothing is done before.
-    due_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    due_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())

@@ -4,20 +4,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import (
-    CheckConstraint,
-    DateTime,
-    Index,
-    String,
-    Text,
-    UniqueConstraint,
-    func,
-    text,
-)
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import CheckConstraint, Index, String, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base
+from shared.models.types import MOMENT, TEXT, TEXTS
 from shared.models.vector import Vector
 
 
@@ -61,9 +52,9 @@ class DocumentSegment(Base):
     document_id: Mapped[UUID]
     version: Mapped[int]
     position: Mapped[int]
-    content: Mapped[str] = mapped_column(Text)
-    answer: Mapped[str | None] = mapped_column(Text)
-    keywords: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    content: Mapped[str] = mapped_column(TEXT)
+    answer: Mapped[str | None] = mapped_column(TEXT)
+    keywords: Mapped[list[str] | None] = mapped_column(TEXTS)
     word_count: Mapped[int]
     tokens: Mapped[int]
     #: SHA-256 of the content, hexadecimal: a re-index finds unchanged passages by it.
@@ -72,10 +63,10 @@ class DocumentSegment(Base):
     page: Mapped[int | None]
     status: Mapped[str] = mapped_column(String(16), server_default="completed")
     enabled: Mapped[bool] = mapped_column(server_default=text("true"))
-    error: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[str | None] = mapped_column(TEXT)
     #: Written about the whole document, and no passage of it.
     is_summary: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
-    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    created_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
 
 
 class SegmentVector(Base):

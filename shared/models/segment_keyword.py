@@ -2,11 +2,11 @@
 
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Index, SmallInteger
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import Index
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base
+from shared.models.types import BIG_INTEGERS, SMALL_INTEGERS
 
 
 class SegmentKeywords(Base):
@@ -28,8 +28,8 @@ class SegmentKeywords(Base):
     document_id: Mapped[UUID]
     version: Mapped[int]
     #: Each word once.
-    words: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
+    words: Mapped[list[int]] = mapped_column(BIG_INTEGERS)
     #: How often each occurs, in the order of ``words``.
-    frequencies: Mapped[list[int]] = mapped_column(ARRAY(SmallInteger))
+    frequencies: Mapped[list[int]] = mapped_column(SMALL_INTEGERS)
     #: Words in all, repeated ones too.
     length: Mapped[int]

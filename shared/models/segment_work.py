@@ -4,22 +4,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import (
-    CheckConstraint,
-    DateTime,
-    ForeignKey,
-    Index,
-    String,
-    Text,
-    UniqueConstraint,
-    func,
-    text,
-)
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base, Created, Identified
 from shared.models.leased import Leased
+from shared.models.types import JSON, MOMENT, TEXT, TEXTS
 
 WAITING = "waiting"  #: nobody works on it
 INDEXING = "indexing"  #: a worker has it
@@ -48,14 +38,14 @@ class SegmentEdit(Leased, Identified, Created, Base):
     segment_id: Mapped[UUID]
     #: The document's version that the segment belongs to; with another active it comes too late.
     version: Mapped[int]
-    content: Mapped[str] = mapped_column(Text)
-    answer: Mapped[str | None] = mapped_column(Text)
-    keywords: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    content: Mapped[str] = mapped_column(TEXT)
+    answer: Mapped[str | None] = mapped_column(TEXT)
+    keywords: Mapped[list[str] | None] = mapped_column(TEXTS)
     status: Mapped[str] = mapped_column(String(16), default=WAITING, server_default=WAITING)
-    error: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[str | None] = mapped_column(TEXT)
     #: The outbox message that announces it; gone from there, the sweeper writes another.
     message_id: Mapped[UUID | None]
-    queued_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    queued_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
 
 
 class SegmentImport(Leased, Identified, Created, Base):
@@ -84,15 +74,15 @@ class SegmentImport(Leased, Identified, Created, Base):
         ForeignKey("upload_files.id", ondelete="SET NULL")
     )
     status: Mapped[str] = mapped_column(String(16), default=WAITING, server_default=WAITING)
-    error: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[str | None] = mapped_column(TEXT)
     #: Rows up to this number are done; a spreadsheet counts them so, from 1.
     last_row: Mapped[int] = mapped_column(default=0, server_default="0")
     imported_rows: Mapped[int] = mapped_column(default=0, server_default="0")
     refused_rows: Mapped[int] = mapped_column(default=0, server_default="0")
     #: The first refused rows: ``{"row": 7, "reason": "…"}``.
     problems: Mapped[list[dict[str, Any]]] = mapped_column(
-        JSONB, default=list, server_default=text("'[]'::jsonb")
+        JSON, default=list, server_default=text("'[]'::jsonb")
     )
     message_id: Mapped[UUID | None]
-    queued_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
-    completed_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    queued_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
+    completed_at: Mapped[datetime | None] = mapped_column(MOMENT)

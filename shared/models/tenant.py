@@ -6,7 +6,6 @@ from uuid import UUID
 
 from sqlalchemy import (
     CheckConstraint,
-    DateTime,
     ForeignKey,
     Index,
     SmallInteger,
@@ -18,6 +17,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base, Created, Identified
+from shared.models.types import MOMENT
 
 
 class AccountStatus(StrEnum):
@@ -72,7 +72,7 @@ class Account(Identified, Created, Base):
         String(16), default=AccountStatus.ACTIVE, server_default="active"
     )
     updated_at: Mapped[datetime] = mapped_column(
-        DateTime(timezone=True), server_default=func.now(), onupdate=func.statement_timestamp()
+        MOMENT, server_default=func.now(), onupdate=func.statement_timestamp()
     )
 
 

@@ -18,22 +18,19 @@ from uuid import UUID
 
 from sqlalchemy import (
     CheckConstraint,
-    DateTime,
     ForeignKey,
     Index,
-    LargeBinary,
     SmallInteger,
     String,
-    Text,
     UniqueConstraint,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base, Created, Identified
 from shared.models.leased import Leased
+from shared.models.types import BYTES, JSON, MOMENT, TEXT
 
 
 class TraceStatus(StrEnum):
@@ -61,7 +58,7 @@ _IS_ENDED = text("status NOT IN ('waiting', 'sending')")
 
 
 def _when() -> Mapped[datetime | None]:
-    return mapped_column(DateTime(timezone=True))
+    return mapped_column(MOMENT)
 
 
 class TraceConfig(Identified, Created, Base):
@@ -84,12 +81,12 @@ class TraceConfig(Identified, Created, Base):
     #: The provider's address; its own cloud's, when unset.
     endpoint: Mapped[str | None] = mapped_column(String(2048))
     #: A JSON object, sealed with SECRET_KEY; ``None`` when there is none, or it was invalidated.
-    secrets: Mapped[str | None] = mapped_column(Text)
+    secrets: Mapped[str | None] = mapped_column(TEXT)
     #: What is no secret: project, workspace, entity …
-    options: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)
+    options: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     version: Mapped[int] = mapped_column(default=1, server_default="1")
     is_enabled: Mapped[bool] = mapped_column(default=True, server_default=text("true"))
-    updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
 
 
 class TraceDelivery(Leased, Identified, Created, Base):
@@ -140,7 +137,7 @@ class TraceDelivery(Leased, Identified, Created, Base):
         String(16), default=TraceStatus.WAITING, server_default="waiting"
     )
     #: See ``shared.submitting.trace_payload``; ``None`` while it lies in the storage.
-    payload: Mapped[bytes | None] = mapped_column(LargeBinary)
+    payload: Mapped[bytes | None] = mapped_column(BYTES)
     storage_key: Mapped[str | None] = mapped_column(String(512))
     #: Of the payload, deflated.
     payload_bytes: Mapped[int]
@@ -149,16 +146,16 @@ class TraceDelivery(Leased, Identified, Created, Base):
     sent_spans: Mapped[int] = mapped_column(default=0, server_default="0")
     rejected_spans: Mapped[int] = mapped_column(default=0, server_default="0")
     #: ``[{"span_id": …, "reason": …}]``; ``span_id`` is null where the provider named none.
-    rejections: Mapped[list[Any]] = mapped_column(JSONB, default=list, server_default="[]")
+    rejections: Mapped[list[Any]] = mapped_column(JSON, default=list, server_default="[]")
     #: What stopped the last attempt, or ended it.
-    error: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[str | None] = mapped_column(TEXT)
     #: The provider's last answer.
-    provider_words: Mapped[str | None] = mapped_column(Text)
+    provider_words: Mapped[str | None] = mapped_column(TEXT)
     #: The outbox message that announces it; gone from there, the sweeper writes another.
     message_id: Mapped[UUID | None]
 
     #: When it began to wait.
-    queued_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    queued_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
     #: Not to be sent before: its root is still awaited, or the provider asked for time.
     due_at: Mapped[datetime | None] = _when()
     handed_over_at: Mapped[datetime | None] = _when()

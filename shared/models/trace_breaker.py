@@ -12,10 +12,11 @@ Source of the pattern: M. Nygard, "Release It!", 2007, chapter 5.
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import DateTime, ForeignKey, Text, func
+from sqlalchemy import ForeignKey, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base
+from shared.models.types import MOMENT, TEXT
 
 
 class TraceBreaker(Base):
@@ -30,9 +31,7 @@ class TraceBreaker(Base):
     failures: Mapped[int] = mapped_column(default=0, server_default="0")
     #: How often it was opened since the last success: each time for longer.
     openings: Mapped[int] = mapped_column(default=0, server_default="0")
-    reason: Mapped[str] = mapped_column(Text)
-    failing_since: Mapped[datetime] = mapped_column(
-        DateTime(timezone=True), server_default=func.now()
-    )
-    open_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-    probe_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    reason: Mapped[str] = mapped_column(TEXT)
+    failing_since: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
+    open_until: Mapped[datetime | None] = mapped_column(MOMENT)
+    probe_until: Mapped[datetime | None] = mapped_column(MOMENT)

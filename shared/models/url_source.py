@@ -3,10 +3,11 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import DateTime, ForeignKey, String, Text
+from sqlalchemy import ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base, Created
+from shared.models.types import MOMENT, TEXT
 
 
 class UrlSource(Created, Base):
@@ -17,16 +18,16 @@ class UrlSource(Created, Base):
     document_id: Mapped[UUID] = mapped_column(
         ForeignKey("documents.id", ondelete="CASCADE"), primary_key=True
     )
-    url: Mapped[str] = mapped_column(Text)
+    url: Mapped[str] = mapped_column(TEXT)
     #: Where its redirects ended; the validators below are this one's.
-    final_url: Mapped[str | None] = mapped_column(Text)
-    etag: Mapped[str | None] = mapped_column(Text)
+    final_url: Mapped[str | None] = mapped_column(TEXT)
+    etag: Mapped[str | None] = mapped_column(TEXT)
     #: As the server wrote it: it is only sent back.
-    last_modified: Mapped[str | None] = mapped_column(Text)
+    last_modified: Mapped[str | None] = mapped_column(TEXT)
     content_type: Mapped[str | None] = mapped_column(String(255))
     #: Of the content that was stored last.
     sha256: Mapped[str | None] = mapped_column(String(64))
     #: When a fetch last ended with an answer, whatever that was.
-    checked_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    checked_at: Mapped[datetime | None] = mapped_column(MOMENT)
     #: When the content last changed.
-    changed_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    changed_at: Mapped[datetime | None] = mapped_column(MOMENT)

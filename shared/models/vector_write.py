@@ -3,10 +3,11 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, DateTime, ForeignKey, Index, text
+from sqlalchemy import BigInteger, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base, Created
+from shared.models.types import MOMENT
 
 
 class VectorWrite(Created, Base):
@@ -45,7 +46,7 @@ class VectorWrite(Created, Base):
     #: Whether search may see it, if its version is the document's active one.
     is_live: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     #: When its vectors were deleted; that is done twice, for what was on its way meanwhile.
-    swept_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    swept_at: Mapped[datetime | None] = mapped_column(MOMENT)
 
 
 class VectorPoint(Base):
@@ -73,4 +74,4 @@ class VectorPoint(Base):
     #: Whether it is its segment's vector now; not yet, or no longer, otherwise.
     is_current: Mapped[bool]
     #: When it was deleted for the first time.
-    swept_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    swept_at: Mapped[datetime | None] = mapped_column(MOMENT)

@@ -2,11 +2,11 @@
 
 from datetime import datetime
 
-from sqlalchemy import DateTime, Float, String, Text, func
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import Float, String, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base
+from shared.models.types import MOMENT, TEXTS
 
 
 class WorkerNode(Base):
@@ -23,14 +23,14 @@ class WorkerNode(Base):
     pool: Mapped[str] = mapped_column(String(64))
     concurrency: Mapped[int]
     #: Those it was started for, also while it consumes from none of them.
-    queues: Mapped[list[str]] = mapped_column(ARRAY(Text))
-    started_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
-    seen_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    queues: Mapped[list[str]] = mapped_column(TEXTS)
+    started_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
+    seen_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
     #: When it last took a message from the broker.
-    last_consumed_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    last_consumed_at: Mapped[datetime | None] = mapped_column(MOMENT)
     #: Messages in hand; with as many as ``concurrency`` it takes no more.
     busy: Mapped[int] = mapped_column(default=0, server_default="0")
     #: Its host's clock less the database's, at its last report.
     clock_offset_seconds: Mapped[float] = mapped_column(Float(53), default=0.0, server_default="0")
     #: Since when every look found messages in its queues and a free slot.
-    unserved_since: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    unserved_since: Mapped[datetime | None] = mapped_column(MOMENT)
