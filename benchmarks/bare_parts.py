@@ -22,13 +22,13 @@ from sqlalchemy import make_url
 from benchmarks.peers.turns import CHUNK_CHARACTERS, Turn, take_turns
 from worker.providers.wordllama import WordLlamaEmbedder
 
-_TYPES = {".html": "text/html", ".pdf": "application/pdf"}
+#: As rag-worker asks for them.
+_TYPES = {".html": ("text/html", "markdown"), ".pdf": ("application/pdf", "plain")}
 
 
 def main() -> None:
     """Take turns."""
     embed = _embedding()
-    config = kreuzberg.ExtractionConfig(output_format="markdown", use_cache=False)
     splitter = MarkdownSplitter(CHUNK_CHARACTERS)
     url = make_url(os.environ["PEERS_URI"])
     connection = psycopg2.connect(
@@ -38,7 +38,8 @@ def main() -> None:
     def text(path: Path) -> str:
         if path.suffix == ".txt":
             return path.read_text("utf-8")
-        kind = _TYPES[path.suffix]
+        kind, output_format = _TYPES[path.suffix]
+        config = kreuzberg.ExtractionConfig(output_format=output_format, use_cache=False)
         return kreuzberg.extract_bytes_sync(path.read_bytes(), kind, config=config).content
 
     def index(turn: Turn) -> int:

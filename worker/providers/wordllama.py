@@ -17,11 +17,9 @@ from tokenizers import Tokenizer
 
 from shared.errors import ConfigurationError
 from worker.providers.embedder import Embeddings
+from worker.providers.wordllama_tokens import WordLlamaTokens
 
 MODELS = {"l2_supercat_256": ("l2_supercat_256.safetensors", "l2_supercat_tokenizer_config.json")}
-
-#: Texts tokenized in one call: enough to use the cores, few enough to stay small in memory.
-_TOKENIZE_TEXTS = 64
 
 
 class WordLlamaEmbedder:
@@ -32,34 +30,31 @@ class WordLlamaEmbedder:
 
     def __init__(self, name: str) -> None:
         self.model = f"wordllama/{name}"
-        self._table, self._tokenizer = _load(name)
+        self._table, self._tokens = _load(name)
         self.dimension = int(self._table.shape[1])
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """Embed a batch; order is kept and no text is skipped."""
         vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
         tokens: list[int] = []
-        for start in range(0, len(texts), _TOKENIZE_TEXTS):
-            part = list(texts[start : start + _TOKENIZE_TEXTS])
-            encodings = self._tokenizer.encode_batch_fast(part, add_special_tokens=False)
-            for row, encoding in enumerate(encodings, start):
-                ids = encoding.ids
-                tokens.append(len(ids))
-                if ids:
-                    # The sum: scaled to unit length it is the mean.
-                    rows = self._table.take(ids, axis=0, mode="clip")
-                    np.add.reduce(rows, axis=0, out=vectors[row])
+        for row, text in enumerate(texts):
+            ids = self._tokens.ids(text)
+            tokens.append(len(ids))
+            if ids:
+                # The sum: scaled to unit length it is the mean.
+                rows = self._table.take(ids, axis=0, mode="clip")
+                np.add.reduce(rows, axis=0, out=vectors[row])
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors /= np.maximum(lengths, np.finfo(np.float32).tiny)
         return Embeddings(vectors, tokens)
 
     def count_tokens(self, text: str) -> int:
         """How many tokens ``text`` is."""
-        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return len(self._tokens.ids(text))
 
 
 @cache
-def _load(name: str) -> tuple[NDArray[np.float32], Tokenizer]:
+def _load(name: str) -> tuple[NDArray[np.float32], WordLlamaTokens]:
     if name not in MODELS:
         known = ", ".join(MODELS)
         raise ConfigurationError(f"EMBEDDING_MODEL: wordllama has no {name!r}, only: {known}")
@@ -72,4 +67,4 @@ def _load(name: str) -> tuple[NDArray[np.float32], Tokenizer]:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizers" / tokenizer_file))
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    return np.ascontiguousarray(table), tokenizer
+    return np.ascontiguousarray(table), WordLlamaTokens(tokenizer)

@@ -1,8 +1,11 @@
 import inspect
+from pathlib import Path
 
+import kreuzberg
 import pytest
 from kreuzberg import exceptions, validate_mime_type
 
+import worker.samples
 from shared.errors import EncryptedFile, RagWorkerError, UnreadableFile
 from worker.providers.kreuzberg import ERRORS, MIME_TYPES, KreuzbergParser, translated
 
@@ -50,6 +53,20 @@ def test_the_cause_is_kept(parser):
 @pytest.mark.parametrize("mime_type", sorted(set(MIME_TYPES.values())))
 def test_every_format_is_one_the_library_supports(mime_type):
     assert validate_mime_type(mime_type)
+
+
+def test_pages_of_a_pdf_are_those_that_the_library_gives_beside_markdown(parser):
+    (folder,) = worker.samples.__path__
+    content = (Path(folder) / "documents" / "handbook.pdf").read_bytes()
+    config = kreuzberg.ExtractionConfig(
+        output_format="markdown", use_cache=False, pages=kreuzberg.PageConfig(extract_pages=True)
+    )
+    beside = kreuzberg.extract_bytes_sync(content, "application/pdf", config=config).pages
+
+    found = [(one.page, one.text) for one in parser.parse(content, "handbook.pdf")]
+
+    assert found == [(one["page_number"], one["content"]) for one in beside]
+    assert len(found) > 1
 
 
 @pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n0000", bytes(range(256))])
