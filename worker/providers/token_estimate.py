@@ -6,17 +6,26 @@ that turns out too long costs a refused request, one that is cut early costs not
 
 import re
 
-#: A piece of text, and how many of its characters make a token.
-_PIECES = re.compile(
-    r"(?P<word>[A-Za-z]+)|(?P<number>\d+)|(?P<alphabet>[^\W\d_A-Za-z\u2e80-\U0003ffff]+)"
-    r"|(?P<single>[^\s])"
-)
-_CHARACTERS_PER_TOKEN = {"word": 7, "number": 3, "alphabet": 3, "single": 1}
+#: A token each: seven letters of a word, three digits, three letters of another alphabet,
+#: and any other character that is no space.
+_TOKENS = re.compile(r"[A-Za-z]{1,7}|\d{1,3}|[^\W\d_A-Za-z\u2e80-\U0003ffff]{1,3}|\S")
+#: ASCII by its kind: a letter, a digit, a space, anything else.
+_KINDS = bytes(
+    b"a"[0] if chr(code).isalpha() else b"0"[0] if chr(code).isdigit()
+    else b" "[0] if chr(code).isspace() else b"!"[0]
+    for code in range(128)
+) + bytes(128)  # fmt: skip
 
 
 def estimate_tokens(text: str) -> int:
     """About how many tokens ``text`` is; the same for the same text, and never 0 for content."""
-    return sum(
-        -(-len(found.group()) // _CHARACTERS_PER_TOKEN[found.lastgroup or "single"])
-        for found in _PIECES.finditer(text)
-    )
+    return _in_ascii(text) if text.isascii() else len(_TOKENS.findall(text))
+
+
+def _in_ascii(text: str) -> int:
+    """The same count, in a quarter of the time: every passage of every document is counted."""
+    kinds = text.encode().translate(_KINDS).replace(b"a" * 7, b"!").replace(b"000", b"!")
+    # Runs of at most six letters and two digits are left; each is shortened to one.
+    letters = kinds.replace(b"aaa", b"a").replace(b"aa", b"a").replace(b"aa", b"a")
+    digits = kinds.replace(b"00", b"0")
+    return kinds.count(b"!") + letters.count(b"a") + digits.count(b"0")
