@@ -34,7 +34,8 @@ from tests.fixtures.embedding_server import (
     well,
 )
 from worker.providers.embedder import Part, TextTooLong
-from worker.providers.openai_compatible import OpenAICompatibleEmbedder, batched
+from worker.providers.embedding_requests import batched
+from worker.providers.openai_compatible import OpenAICompatibleEmbedder
 from worker.providers.pacing import Unlimited
 
 TEXTS = [f"Text number {number}." for number in range(10)]
@@ -258,7 +259,13 @@ def test_the_key_is_told_to_nobody(
         embedder.embed(TEXTS)
 
     chain = [repr(error) + str(error) for error in (raised.value, raised.value.__context__)]
-    shown = [*chain, repr(embedder), str(vars(embedder)), repr(embedder._client), caplog.text]
+    shown = [
+        *chain,
+        repr(embedder),
+        str(vars(embedder)),
+        str(vars(embedder._connections)),
+        caplog.text,
+    ]
     assert [one for one in shown if KEY in one] == []
     assert "********" in str(raised.value)
 

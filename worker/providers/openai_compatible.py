@@ -5,30 +5,27 @@ A request is sent once: what fails goes back into the queue with the provider's
 """
 
 import logging
-import os
 import threading
-import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 
 import httpx
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from pydantic import SecretStr
 
-from shared.errors import ConfigurationError, RagWorkerError, RateLimited, ServiceUnavailable
+from shared.errors import ConfigurationError, RagWorkerError, RateLimited
 from shared.settings.embedding import EmbeddingSettings
-from worker.providers.embedder import Embeddings, Part, TextTooLong, gathered
+from worker.providers.embedder import Embeddings, Part, gathered
 from worker.providers.embedding_answers import read_vectors
-from worker.providers.http_failures import failure, is_too_long, provider_words, unreachable
+from worker.providers.embedding_connection import EmbeddingConnections
+from worker.providers.embedding_requests import Outcome, RequestLimits, batched, parts_of
+from worker.providers.http_failures import failure, is_too_long, provider_words
 from worker.providers.pacing import Rate, wait_for_turn
 from worker.providers.token_estimate import estimate_tokens
 
 logger = logging.getLogger(__name__)
 
-_CONNECT_SECONDS = 10.0
 #: How long a call waits, at least, for the requests of others before it.
 _SLOT_SECONDS = 120.0
 #: Larger than any embedding of a text in JSON; an endless answer must not fill the memory.
@@ -38,28 +35,6 @@ _ANSWER_BYTES = 1024 * 1024
 
 class _TooLong(Exception):
     """The provider says that a request, or a text in it, is too long."""
-
-
-@dataclass(slots=True)
-class _Outcome:
-    """What came of one batch, halves included: a failure does not undo what succeeded."""
-
-    parts: list[Part] = field(default_factory=list)
-    refused: list[int] = field(default_factory=list)
-    failure: RagWorkerError | None = None
-
-
-class _Bearer(httpx.Auth):
-    """The key as a header; in no attribute that prints it."""
-
-    def __init__(self, key: SecretStr) -> None:
-        self._key = key
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Add the header, if there is a key."""
-        if self._key.get_secret_value():
-            request.headers["Authorization"] = f"Bearer {self._key.get_secret_value()}"
-        yield request
 
 
 class OpenAICompatibleEmbedder:
@@ -86,14 +61,8 @@ class OpenAICompatibleEmbedder:
         suffix = f"#{self._dimension}" if self._dimension else ""
         self.model = f"openai_compatible/{name}@{settings.embedding_base_url}{suffix}"
         self._slots = threading.BoundedSemaphore(settings.embedding_concurrency)
-        self._opening = threading.Lock()
-        self._client: httpx.Client | None = None
-        self._client_pid = 0
-        self._max_batch_tokens = settings.embedding_max_batch_tokens
-        if settings.embedding_tokens_per_minute:
-            # One that costs the rate of more than a second would make the next wait for longer.
-            of_a_second = max(settings.embedding_tokens_per_minute // 60, 1)
-            self._max_batch_tokens = min(self._max_batch_tokens, of_a_second)
+        self._connections = EmbeddingConnections(settings)
+        self.limits = _limits(settings)
 
     @property
     def dimension(self) -> int | None:
@@ -122,33 +91,40 @@ class OpenAICompatibleEmbedder:
             RagWorkerError: what ``embed`` raises, after all that succeeded was yielded.
         """
         tokens = [estimate_tokens(text) for text in texts]
-        error: RagWorkerError | None = None
-        refused: list[int] = []
-        for outcome in self._outcomes(texts, tokens):
-            yield from outcome.parts
-            refused += outcome.refused
-            error = error or outcome.failure
-        if error is not None:
-            raise error
-        if refused:
-            raise TextTooLong(
-                sorted(refused), message=f"{self._name} takes no text of this length: shorten it"
-            )
+        yield from parts_of(self._outcomes(texts, tokens), self._name)
 
     def close(self) -> None:
         """Close the connections."""
-        client, self._client = self._client, None
-        if client is not None and self._client_pid == os.getpid():
-            client.close()
+        self._connections.close()
 
-    def _outcomes(self, texts: Sequence[str], tokens: Sequence[int]) -> Iterator[_Outcome]:
-        most = self._settings
-        batches = list(batched(tokens, self._max_batch_tokens, most.embedding_max_batch_texts))
-        if not batches:
+    def ask(self, texts: Sequence[str], tokens: Sequence[int]) -> Outcome:
+        """Embed what fits one request, when it is its turn; in halves if the provider says so.
+
+        Args:
+            texts: within ``limits``.
+            tokens: of each.
+
+        Returns:
+            What came of it, by the texts' places; raises nothing that is the provider's.
+        """
+        everything = range(len(texts))
+        not_admitted = self._admit(everything, tokens)
+        if not_admitted is not None:
+            return Outcome(failure=not_admitted)
+        try:
+            return self._embed_batch(everything, texts, tokens)
+        finally:
+            self._slots.release()
+
+    def _outcomes(self, texts: Sequence[str], tokens: Sequence[int]) -> Iterator[Outcome]:
+        batches = list(batched(tokens, self.limits.tokens, self.limits.texts))
+        if len(batches) == 1:
+            yield self.ask(texts, tokens)
+        if len(batches) < 2:  # noqa: PLR2004 - there is nothing to do at the same time
             return
         # Threads of this call only, greenlets under gevent; they end with their request.
-        pool = ThreadPoolExecutor(min(len(batches), most.embedding_concurrency))
-        running: set[Future[_Outcome]] = set()
+        pool = ThreadPoolExecutor(min(len(batches), self.limits.requests))
+        running: set[Future[Outcome]] = set()
         try:
             for batch in batches:
                 not_admitted = self._admit(batch, tokens)
@@ -156,7 +132,7 @@ class OpenAICompatibleEmbedder:
                 outcomes = [one.result() for one in done]
                 yield from outcomes
                 if not_admitted is not None:
-                    yield _Outcome(failure=not_admitted)
+                    yield Outcome(failure=not_admitted)
                     break
                 if any(one.failure for one in outcomes):
                     self._slots.release()
@@ -170,7 +146,7 @@ class OpenAICompatibleEmbedder:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _free_slot(self, _: "Future[_Outcome]") -> None:
+    def _free_slot(self, _: "Future[Outcome]") -> None:
         self._slots.release()
 
     def _admit(self, batch: Sequence[int], tokens: Sequence[int]) -> RagWorkerError | None:
@@ -192,9 +168,9 @@ class OpenAICompatibleEmbedder:
 
     def _embed_batch(
         self, positions: Sequence[int], texts: Sequence[str], tokens: Sequence[int]
-    ) -> _Outcome:
+    ) -> Outcome:
         """Embed the texts at these positions; what is too long together goes in two halves."""
-        outcome, waiting = _Outcome(), [list(positions)]
+        outcome, waiting = Outcome(), [list(positions)]
         try:
             while waiting:
                 batch = waiting.pop()
@@ -220,7 +196,8 @@ class OpenAICompatibleEmbedder:
         return outcome
 
     def _request(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        status, headers, body = self._post(texts)
+        most_bytes = _ANSWER_BYTES + len(texts) * _ANSWER_BYTES_PER_TEXT
+        status, headers, body = self._connections.post(self._question(texts), most_bytes)
         if status == httpx.codes.OK:
             vectors = read_vectors(body, len(texts), self._dimension)
             self._dimension = int(vectors.shape[1])
@@ -233,28 +210,6 @@ class OpenAICompatibleEmbedder:
             self._rate.hold(error.retry_after_seconds)
         raise error
 
-    def _post(self, texts: Sequence[str]) -> tuple[int, httpx.Headers, bytes]:
-        seconds = self._settings.embedding_timeout_seconds
-        ends, most = time.monotonic() + seconds, _ANSWER_BYTES + len(texts) * _ANSWER_BYTES_PER_TEXT
-        body = bytearray()
-        url = f"{self._settings.embedding_base_url}/embeddings"
-        headers = {"Content-Type": "application/json"}
-        try:
-            with self._opened().stream(
-                "POST", url, content=self._question(texts), headers=headers
-            ) as response:
-                for chunk in response.iter_bytes():
-                    body += chunk
-                    if time.monotonic() > ends:
-                        raise httpx.ReadTimeout("the answer came too slowly")
-                    if len(body) > most:
-                        raise ServiceUnavailable(
-                            f"the embedding provider's answer is longer than {most:,} bytes"
-                        )
-                return response.status_code, response.headers, bytes(body)
-        except httpx.HTTPError as error:
-            raise unreachable(error, seconds) from error
-
     def _question(self, texts: Sequence[str]) -> bytes:
         question: dict[str, object] = {
             "model": self._name,
@@ -265,32 +220,10 @@ class OpenAICompatibleEmbedder:
             question["dimensions"] = self._settings.embedding_dimensions
         return orjson.dumps(question)
 
-    def _opened(self) -> httpx.Client:
-        """The client of this process: a connection must not cross a fork."""
-        with self._opening:
-            if self._client is None or self._client_pid != os.getpid():
-                seconds, most = self._settings.embedding_timeout_seconds, self._settings
-                self._client = httpx.Client(
-                    auth=_Bearer(most.embedding_api_key),
-                    timeout=httpx.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS)),
-                    limits=httpx.Limits(
-                        max_connections=most.embedding_concurrency,
-                        max_keepalive_connections=most.embedding_concurrency,
-                    ),
-                )
-                self._client_pid = os.getpid()
-            return self._client
 
-
-def batched(tokens: Sequence[int], max_tokens: int, max_texts: int) -> Iterator[list[int]]:
-    """Positions of consecutive texts that go into one request; a longer one goes alone."""
-    batch: list[int] = []
-    total = 0
-    for position, count in enumerate(tokens):
-        if batch and (total + count > max_tokens or len(batch) == max_texts):
-            yield batch
-            batch, total = [], 0
-        batch.append(position)
-        total += count
-    if batch:
-        yield batch
+def _limits(settings: EmbeddingSettings) -> RequestLimits:
+    tokens = settings.embedding_max_batch_tokens
+    if settings.embedding_tokens_per_minute:
+        # One that costs the rate of more than a second would make the next wait for longer.
+        tokens = min(tokens, max(settings.embedding_tokens_per_minute // 60, 1))
+    return RequestLimits(settings.embedding_max_batch_texts, tokens, settings.embedding_concurrency)
