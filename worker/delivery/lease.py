@@ -123,10 +123,16 @@ def claim_rows(
     row_ids: Sequence[UUID],
     seconds: float,
     conditions: tuple[ColumnElement[bool], ...],
+    **values: Any,
 ) -> dict[UUID, tuple[Lease, Row[Any]]]:
     """As ``claim_row`` for many, in one statement; a row that anybody has locked is left out."""
-    statement = _claim_many(table_of(model), conditions)
-    parameters = {"row_ids_": list(row_ids), "seconds_": seconds, "owner_": owner()}
+    statement = _claim_many(table_of(model), conditions, _kinds(values))
+    parameters = {
+        "row_ids_": list(row_ids),
+        "seconds_": seconds,
+        "owner_": owner(),
+        **_plain(values),
+    }
     rows = connection.execute(statement, parameters).all()
     return {row.id: (_lease(model, row.id, seconds, row), row) for row in rows}
 
@@ -224,7 +230,7 @@ def _claim(
 
 
 @lru_cache(maxsize=64)
-def _claim_many(table: Table, conditions: tuple[ColumnElement[bool], ...]) -> Update:
+def _claim_many(table: Table, conditions: tuple[ColumnElement[bool], ...], kinds: _Kinds) -> Update:
     wanted = any_(bindparam("row_ids_", type_=ARRAY(table.c.id.type)))
     free = (
         select(table.c.id)
@@ -232,7 +238,8 @@ def _claim_many(table: Table, conditions: tuple[ColumnElement[bool], ...]) -> Up
         .with_for_update(skip_locked=True)
         .cte("free")
     )
-    return _taking(table).where(table.c.id == free.c.id).returning(*table.c)
+    taken = _taking(table).where(table.c.id == free.c.id)
+    return taken.values(**_assigned(kinds)).returning(*table.c)
 
 
 def _is_free(table: Table) -> ColumnElement[bool]:

@@ -1,10 +1,11 @@
 """Who may index a document now: the claim, and what each refusal means."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import ARRAY, any_, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from shared.errors import LeaseHeld, SubjectGone
@@ -18,12 +19,21 @@ from shared.models import (
 )
 from shared.models.dataset import ECONOMY
 from shared.models.document_status import IN_PROGRESS
-from worker.delivery.lease import Ago, Lease, claim
+from worker.delivery.lease import Ago, Lease, claim, claim_rows
 from worker.stores.vectors import VectorPlace
 
 _CLAIMABLE = (DocumentStatus.WAITING, *IN_PROGRESS)
 #: Written once, so that the claim's statement is built once.
 _CONDITIONS = (Document.indexing_status.in_(_CLAIMABLE), Document.is_paused.is_(False))
+#: Nobody has it, and nobody died with it.
+_UNTOUCHED = (*_CONDITIONS, Document.lease_expires_at.is_(None), Document.deaths == 0)
+_CLAIMED = {
+    "indexing_status": DocumentStatus.PARSING,
+    "processing_started_at": Ago(),
+    "stopped_at": None,
+    "completed_segments": 0,
+    "total_segments": 0,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,18 +119,38 @@ def claim_document(
         document_id,
         lease_seconds,
         *_CONDITIONS,
-        indexing_status=DocumentStatus.PARSING,
-        processing_started_at=Ago(),
-        stopped_at=None,
-        completed_segments=0,
-        total_segments=0,
+        **_CLAIMED,
     )
     if lease is None:
         _explain_refusal(session, document_id, dataset_id)
         return None
-    job = _job(session, lease, lease.row_id)
+    return _require_dataset(_job(session, lease, lease.row_id), dataset_id)
+
+
+def claim_documents(
+    session: Session, document_ids: Sequence[UUID], dataset_id: UUID, lease_seconds: float
+) -> dict[UUID, Job]:
+    """Claim those of a dataset's documents that are free, in the caller's transaction.
+
+    Not what a worker died on, nor what anybody has locked.
+
+    Raises:
+        SubjectGone: one is of another dataset.
+    """
+    connection = session.connection()
+    claimed = claim_rows(connection, Document, document_ids, lease_seconds, _UNTOUCHED, **_CLAIMED)
+    if not claimed:
+        return {}
+    rows = {row.id: row for row in connection.execute(_JOBS, {"document_ids": list(claimed)})}
+    return {
+        one: _require_dataset(_job_of(rows[one], lease), dataset_id)
+        for one, (lease, _) in claimed.items()
+    }
+
+
+def _require_dataset(job: Job, dataset_id: UUID) -> Job:
     if job.dataset_id != dataset_id:
-        raise SubjectGone(f"dataset {dataset_id} has no document {document_id}")
+        raise SubjectGone(f"dataset {dataset_id} has no document {job.document_id}")
     return job
 
 
@@ -163,8 +193,9 @@ def _explain_refusal(session: Session, document_id: UUID, dataset_id: UUID) -> N
         raise LeaseHeld(f"document {document_id} is being indexed by {row.lease_owner}")
 
 
-_JOB = (
+_FACTS = (
     select(
+        Document.id,
         Document.tenant_id,
         Document.dataset_id,
         Document.index_version,
@@ -193,15 +224,20 @@ _JOB = (
         DatasetProcessRule,
         DatasetProcessRule.id == func.coalesce(Document.process_rule_id, Dataset.process_rule_id),
     )
-    .where(Document.id == bindparam("document_id"))
 )
+_JOB = _FACTS.where(Document.id == bindparam("document_id"))
+_JOBS = _FACTS.where(Document.id == any_(bindparam("document_ids", type_=ARRAY(Document.id.type))))
 
 
 def _job(session: Session, lease: Lease, document_id: UUID) -> Job:
     row = session.connection().execute(_JOB, {"document_id": document_id}).one()
+    return _job_of(row, lease)
+
+
+def _job_of(row: Any, lease: Lease) -> Job:
     return Job(
         lease=lease,
-        document_id=document_id,
+        document_id=row.id,
         tenant_id=row.tenant_id,
         dataset_id=row.dataset_id,
         version=row.index_version,

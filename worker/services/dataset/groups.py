@@ -17,7 +17,8 @@ from shared.submitting.grouping import grouped
 from worker.delivery import dead_letters, runs
 from worker.delivery.ending import deserves_burial
 from worker.services.dataset.document_ends import EndsTogether, end_alone
-from worker.services.dataset.indexing import index_document
+from worker.services.dataset.group_claims import claimed_together
+from worker.services.dataset.indexing import index_claimed, index_document
 from worker.services.dataset.needs import IndexingNeeds
 
 logger = logging.getLogger(__name__)
@@ -43,16 +44,20 @@ def index_documents(dataset_id: UUID, documents: Sequence[UUID], needs: Indexing
     if others:
         _send([one for other in others for one in other], needs)
     ends = EndsTogether(needs)
-    try:
-        for document_id in first:
-            runs.begin_part()
-            index = partial(index_document, document_id, dataset_id, needs, ends)
-            _do_one_of_several(document_id, dataset_id, needs, index)
-            if ends.is_full:
-                _write(ends, needs)
-    finally:
-        # Whatever stops the others: what these took is not to be done again.
-        _write(ends, needs)
+    with claimed_together(first, dataset_id, needs) as jobs:
+        try:
+            for document_id in first:
+                runs.begin_part()
+                if job := jobs.pop(document_id, None):
+                    index = partial(index_claimed, job, needs, ends)
+                else:
+                    index = partial(index_document, document_id, dataset_id, needs, ends)
+                _do_one_of_several(document_id, dataset_id, needs, index)
+                if ends.is_full:
+                    _write(ends, needs)
+        finally:
+            # Whatever stops the others: what these took is not to be done again.
+            _write(ends, needs)
 
 
 def _write(ends: EndsTogether, needs: IndexingNeeds) -> None:

@@ -44,8 +44,11 @@ def index_document(
     """
     with needs.sessions.begin() as session:
         job = claim_document(session, document_id, dataset_id, needs.lease_seconds)
-    if job is None:
-        return Totals()
+    return Totals() if job is None else index_claimed(job, needs, ends)
+
+
+def index_claimed(job: Job, needs: IndexingNeeds, ends: EndsTogether | None = None) -> Totals:
+    """As ``index_document``, of one that is claimed."""
     run = partial(_run, job, needs, ends)
     with task_context.about(job.document_id, job.tenant_id):
         try:
