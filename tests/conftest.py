@@ -12,6 +12,7 @@ from celery import _state as celery_state
 from shared.settings import load_settings
 
 pytest_plugins = [
+    "tests.fixtures.mysql_server",
     "tests.fixtures.servers",
     "tests.fixtures.vector_stores",
     "tests.fixtures.application",

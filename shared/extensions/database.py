@@ -1,6 +1,7 @@
 """The engine: one pool a process, safe over fork."""
 
 import os
+import socket
 import time
 import weakref
 from io import BytesIO
@@ -18,6 +19,14 @@ from shared.settings import Settings
 #: A connection used a moment ago is alive, or its loss will show at the next statement.
 TRUSTED_SECONDS = 1.0
 
+#: Seconds of silence, seconds between questions, questions; milliseconds without an answer.
+KEEPALIVE = (
+    (socket.TCP_KEEPIDLE, 15),
+    (socket.TCP_KEEPINTVL, 5),
+    (socket.TCP_KEEPCNT, 3),
+    (socket.TCP_USER_TIMEOUT, 30_000),
+)
+
 _engines: "weakref.WeakSet[Engine]" = weakref.WeakSet()
 
 
@@ -31,9 +40,25 @@ def init_app(app: Flask) -> None:
         _engines.add(db.engine)
         # Before the first connection: a listener that is added while others are being called,
         # by another thread or greenlet, ends their call.
-        _begin_transactions_again(db.engine)
+        if settings.database.is_mysql:
+            _prepare_mysql(db.engine)
+        else:
+            _begin_transactions_again(db.engine)
+            _copy_in(db.engine)
         _check_idle_connections(db.engine)
-        _copy_in(db.engine)
+
+
+def _prepare_mysql(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: ConnectionPoolEntry) -> None:
+        # SQLAlchemy names the character set once more, which takes the collation back.
+        with connection.cursor() as cursor:
+            cursor.execute("SET SESSION collation_connection = 'utf8mb4_bin'")
+        # A black-holed connection must end within a lease, not after the kernel's 2 hours.
+        opened = connection._sock  # noqa: SLF001 - PyMySQL has no option for it
+        if opened.family != socket.AF_UNIX:
+            for option, value in KEEPALIVE:
+                opened.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _begin_transactions_again(engine: Engine) -> None:

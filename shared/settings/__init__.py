@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from shared.errors import ConfigurationError
 from shared.settings.answers import AnswerSettings
 from shared.settings.application import ApplicationSettings
 from shared.settings.base import ENV_FILES, SettingsGroup, load_group
@@ -139,7 +140,7 @@ def load_settings(env_files: tuple[Path, ...] = ENV_FILES) -> Settings:
     Raises:
         ConfigurationError: a variable is wrong; one line naming it.
     """
-    return Settings(
+    settings = Settings(
         application=load_group(ApplicationSettings, env_files),
         database=load_group(DatabaseSettings, env_files),
         redis=load_group(RedisSettings, env_files),
@@ -161,6 +162,16 @@ def load_settings(env_files: tuple[Path, ...] = ENV_FILES) -> Settings:
         trace_export=load_group(TraceExportSettings, env_files),
         telemetry=load_group(TelemetrySettings, env_files),
     )
+    _require_a_vector_store(settings)
+    return settings
+
+
+def _require_a_vector_store(settings: Settings) -> None:
+    if settings.database.is_mysql and settings.vectors.vector_store == "pgvector":
+        raise ConfigurationError(
+            "VECTOR_STORE: pgvector is PostgreSQL's; with MariaDB or MySQL set VECTOR_STORE=qdrant "
+            "and QDRANT_URL"
+        )
 
 
 def env_example() -> str:

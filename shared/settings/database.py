@@ -1,12 +1,13 @@
-"""PostgreSQL: the truth."""
+"""The database: the truth. PostgreSQL, or MariaDB or MySQL."""
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 
+from shared.settings import mysql
 from shared.settings.base import SettingsGroup
 
 if TYPE_CHECKING:
@@ -28,10 +29,16 @@ class DatabaseSettings(SettingsGroup):
     sqlalchemy_database_uri: SecretStr = Field(
         SecretStr(""), description="The whole database URI; wins over the DB_ parts below."
     )
+    db_type: Literal["postgresql", "mariadb", "mysql"] = Field(
+        "postgresql",
+        description="What serves the DB_ parts; mariadb and mysql need VECTOR_STORE=qdrant.",
+    )
     db_username: str = Field("postgres", description="Database role.")
     db_password: SecretStr = Field(SecretStr(""), description="Its password.")
     db_host: str = Field("127.0.0.1", description="Database host.")
-    db_port: int = Field(5432, ge=1, le=65535, description="Database port.")
+    db_port: int = Field(
+        5432, ge=1, le=65535, description="Database port; of MariaDB and MySQL 3306, when unset."
+    )
     db_database: str = Field("rag_worker", description="Database name.")
     sqlalchemy_pool_size: int = Field(
         40, ge=1, description="Connections a process keeps open; opened only as needed."
@@ -53,6 +60,13 @@ class DatabaseSettings(SettingsGroup):
         600, ge=0, description="A statement that takes longer is cancelled; 0 = never."
     )
 
+    @field_validator("db_type")
+    @classmethod
+    def _must_have_a_driver(cls, value: str) -> str:
+        if mysql.is_mysql(value):
+            mysql.require_driver(value)
+        return value
+
     @field_validator("sqlalchemy_database_uri")
     @classmethod
     def _must_parse(cls, value: SecretStr) -> SecretStr:
@@ -68,10 +82,12 @@ class DatabaseSettings(SettingsGroup):
                 "not a database URI: write postgresql://user:password@host/name, "
                 "special characters of the password %-encoded"
             ) from None
-        if driver not in {"postgresql", "postgres", DRIVER}:
+        if mysql.is_mysql(driver):
+            mysql.require_driver(driver)
+        elif driver not in {"postgresql", "postgres", DRIVER}:
             raise ValueError(
                 f"{driver} is not supported: rag-worker keeps its truth in PostgreSQL, "
-                "write postgresql://"
+                "write postgresql://, or in MariaDB or MySQL, write mariadb:// or mysql://"
             )
         return value
 
@@ -81,19 +97,27 @@ class DatabaseSettings(SettingsGroup):
         return bool(self.model_fields_set & {"sqlalchemy_database_uri", "db_host", "db_database"})
 
     @property
+    def is_mysql(self) -> bool:
+        """Whether it is MariaDB or MySQL; asked without parsing."""
+        whole = self.sqlalchemy_database_uri.get_secret_value()
+        return mysql.is_mysql(whole.partition("://")[0] if whole else self.db_type)
+
+    @property
     def url(self) -> "URL":
-        """The URL, on psycopg2 whatever it was written as."""
+        """The URL, on the driver that is used here whatever it was written as."""
         from sqlalchemy import URL, make_url
 
         whole = self.sqlalchemy_database_uri.get_secret_value()
         if whole:
-            return make_url(whole).set(drivername=DRIVER)
+            found = make_url(whole)
+            return found.set(drivername=_driver(found.drivername))
+        is_unset = self.is_mysql and "db_port" not in self.model_fields_set
         return URL.create(
-            DRIVER,
+            _driver(self.db_type),
             username=self.db_username,
             password=self.db_password.get_secret_value() or None,
             host=self.db_host,
-            port=self.db_port,
+            port=mysql.PORT if is_unset else self.db_port,
             database=self.db_database,
         )
 
@@ -104,7 +128,9 @@ class DatabaseSettings(SettingsGroup):
 
     @property
     def connect_arguments(self) -> dict[str, Any]:
-        """Keyword arguments of psycopg2's ``connect``, for whoever needs no engine."""
+        """Keyword arguments of the driver's ``connect``, for whoever needs no engine."""
+        if self.is_mysql:
+            return mysql.connect_arguments(self.url, self._mysql_options())
         whole = self.sqlalchemy_database_uri.get_secret_value()
         plain = _PLAIN.fullmatch(whole)
         if plain:
@@ -124,7 +150,7 @@ class DatabaseSettings(SettingsGroup):
     @property
     def engine_options(self) -> dict[str, Any]:
         """Keyword arguments of ``create_engine`` for the one engine of a process."""
-        return {
+        pool = {
             # An error is read by many; the values of its statement are not for them.
             "hide_parameters": True,
             "pool_size": self.sqlalchemy_pool_size,
@@ -133,10 +159,19 @@ class DatabaseSettings(SettingsGroup):
             "pool_recycle": self.sqlalchemy_pool_recycle_seconds,
             # The connection used last is the one most likely alive; idle ones age out.
             "pool_use_lifo": True,
+        }
+        if self.is_mysql:
+            return pool | self._mysql_options()
+        return pool | {
             # Many updates share a round trip, as inserts do by default.
             "executemany_mode": "values_plus_batch",
             "connect_args": self._connect_args(self.url.query),
         }
+
+    def _mysql_options(self) -> dict[str, Any]:
+        return mysql.engine_options(
+            self.url.query, self.db_connect_timeout_seconds, self.db_statement_timeout_seconds
+        )
 
     def _connect_args(self, named: Mapping[str, Any]) -> dict[str, Any]:
         ours = {
@@ -158,3 +193,7 @@ class DatabaseSettings(SettingsGroup):
 
 def _query_of(uri: str) -> dict[str, str]:
     return dict(parse_qsl(urlsplit(uri).query))
+
+
+def _driver(name: str) -> str:
+    return mysql.DRIVERS.get(name.partition("+")[0], DRIVER)

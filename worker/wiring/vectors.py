@@ -33,19 +33,21 @@ def vector_stores() -> VectorStores:
     with opening.setdefault(os.getpid(), threading.Lock()):
         found = made.get(os.getpid())
         if found is None:
-            found = _stores(settings.vectors)
+            in_postgresql = not settings.database.is_mysql
+            found = _stores(settings.vectors, in_postgresql=in_postgresql)
             # A folder that another process has open may be free the next time.
             is_folder = settings.vectors.qdrant_path and not settings.vectors.qdrant_url
-            if len(found.each()) > 1 or not is_folder:
+            if len(found.each()) > in_postgresql or not is_folder:
                 made[os.getpid()] = found
         return found
 
 
-def _stores(settings: VectorSettings) -> VectorStores:
+def _stores(settings: VectorSettings, *, in_postgresql: bool) -> VectorStores:
     in_database = PgVectorStore()
     if settings.vector_store == "qdrant":
+        others = (in_database,) if in_postgresql else ()
         try:
-            return VectorStores(_qdrant(settings), in_database)
+            return VectorStores(_qdrant(settings), *others)
         except ImportError as error:
             raise ConfigurationError(
                 f"VECTOR_STORE=qdrant: install rag-worker[qdrant] ({error})"

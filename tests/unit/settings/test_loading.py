@@ -42,7 +42,7 @@ def test_a_wrong_value_is_one_line_with_variable_value_and_wish(
     ("name", "value"),
     [
         ("SQLALCHEMY_DATABASE_URI", "postgresql://u:hunter2@host:port/name"),
-        ("SQLALCHEMY_DATABASE_URI", "mysql://u:hunter2@host/name"),
+        ("SQLALCHEMY_DATABASE_URI", "mysql+mysqldb://u:hunter2@host/name"),
         ("SQLALCHEMY_DATABASE_URI", "postgresql+psycopg://u:hunter2@host/name"),
         ("SQLALCHEMY_DATABASE_URI", "sqlite:///hunter2"),
         ("REDIS_URL", "http://:hunter2@host"),
