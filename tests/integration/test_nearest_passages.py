@@ -9,7 +9,7 @@ from sqlalchemy import delete, event, text, update
 from sqlalchemy.orm import Session
 
 from shared.errors import InvalidRequest, NotFound
-from shared.models import Dataset, Document, db
+from shared.models import Dataset, Document, DocumentSegment, db
 from tests.fixtures.application import Submit
 from worker.providers.embedder import Embedder
 from worker.services.dataset.found_passages import FoundPassage
@@ -91,6 +91,39 @@ def test_the_second_search_is_one_statement_and_finds_the_same(
     assert (
         search(dataset_id, QUESTION, needs, replace(BY_VECTOR, score_threshold=score)) == found[:2]
     )
+
+
+@pytest.mark.parametrize("way", ["by reading", "by index"])
+def test_it_finds_the_same_where_nobody_watches_statements(
+    dataset_id: UUID, needs: RetrievalNeeds, request: pytest.FixtureRequest, way: str
+) -> None:
+    if way == "by index":
+        build()
+    search(dataset_id, QUESTION, needs, BY_VECTOR)
+    alone = search(dataset_id, QUESTION, needs, BY_VECTOR)
+
+    statements: list[str] = request.getfixturevalue("statements")
+
+    assert search(dataset_id, QUESTION, needs, BY_VECTOR) == alone
+    assert len(statements) == 1
+
+
+@pytest.mark.parametrize("way", ["by reading", "by index"])
+def test_hidden_segments_take_no_place(
+    dataset_id: UUID, needs: RetrievalNeeds, session: Session, way: str
+) -> None:
+    if way == "by index":
+        build()
+    first = search(dataset_id, QUESTION, needs, BY_VECTOR)
+    hidden = [one.segment_id for one in first[:3]]
+    ours = DocumentSegment.id.in_(hidden)
+    session.execute(update(DocumentSegment).where(ours).values(enabled=False))
+    session.commit()
+
+    found = search(dataset_id, QUESTION, needs, BY_VECTOR)
+
+    assert len(found) == len(first)
+    assert [one.segment_id for one in found[:2]] == [one.segment_id for one in first[3:]]
 
 
 def test_what_the_search_by_index_sets_ends_with_it(

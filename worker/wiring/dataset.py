@@ -93,6 +93,7 @@ def index_needs() -> IndexNeeds:
 def retrieval_needs() -> RetrievalNeeds:
     """A search's needs in the current application."""
     return RetrievalNeeds(
+        engine=db.engine,
         sessions=sessions(),
         embedders=embedder,
         vectors=vector_stores(),

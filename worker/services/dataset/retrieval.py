@@ -7,6 +7,7 @@ from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
 from shared.errors import InvalidRequest, RagWorkerError
@@ -55,6 +56,7 @@ _ANY = SearchOptions()
 class RetrievalNeeds:
     """What a search touches."""
 
+    engine: Engine
     sessions: sessionmaker[Session]
     embedders: Embedders
     vectors: VectorStores
@@ -127,7 +129,7 @@ def _found(
     query = None
     if vector is not None:
         if is_enough(known, vector, needs.vectors, options):
-            nearest = find_nearest(dataset_id, vector, known, needs.sessions, needs.memory, options)
+            nearest = find_nearest(dataset_id, vector, known, needs.engine, needs.memory, options)
             if nearest.dataset != dataset:
                 return None
             if nearest.passages is not None:
