@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, BinaryIO
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import event, func, select, text, update
@@ -28,6 +28,14 @@ _ROWS = text("""
            (SELECT count(*) FROM segment_vectors JOIN document_segments USING (id)
             WHERE segment_vectors.document_id = document.id) AS vectors
     FROM documents AS document WHERE document.id = ANY(:ids) ORDER BY document.position
+""")
+
+_LEFT_OVER = text("""
+    INSERT INTO document_segments (
+        id, tenant_id, dataset_id, document_id, version, position, content, word_count, tokens,
+        index_node_hash
+    )
+    VALUES (:id, :tenant, :dataset_id, :document_id, 1, 0, 'left over', 2, 2, 'none')
 """)
 
 
@@ -153,3 +161,18 @@ def test_many_segments_are_not_kept_in_memory(
     assert all(one.total_segments == one.vectors for one in found)
     assert max(one.total_segments for one in found) < segments
     assert len(commits) > 2
+
+
+def test_rows_that_are_there_already_are_replaced(
+    session: Session, dataset_id: UUID, ids: list[UUID], reader: Reader
+) -> None:
+    def leave_a_row() -> None:
+        row = {"id": uuid4(), "document_id": ids[2], "tenant": reader.document(ids[2]).tenant_id}
+        session.execute(_LEFT_OVER, row | {"dataset_id": dataset_id})
+        session.commit()
+
+    index_documents(dataset_id, ids, watched(6, leave_a_row))
+
+    found = rows(session, ids)
+    assert all(one.total_segments == one.vectors == one.keywords > 1 for one in found)
+    assert not any("left over" in content for one in found for content in one.contents)

@@ -8,12 +8,11 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 from psycopg2.errors import UniqueViolation
-from psycopg2.extensions import get_wait_callback
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from worker.stores import pgvector_copy, pgvector_nearest
+from worker.stores import binary_copy, pgvector_copy, pgvector_nearest
 from worker.stores.pgvector_orphans import pgvector_orphans
 from worker.stores.vectors import (
     Asked,
@@ -105,7 +104,7 @@ class PgVectorStore:
         already, nor under gevent: psycopg2 has no COPY that lets other greenlets run meanwhile.
         """
         number = sum(len(batch.ids) for batch in batches)
-        can_copy = get_wait_callback() is None and number >= _LEAST_COPIED
+        can_copy = binary_copy.is_possible() and number >= _LEAST_COPIED
         if can_copy and _copied(session, batches):
             return
         for batch in batches:

@@ -1,7 +1,7 @@
 """A batch of vectors as PostgreSQL's binary COPY reads it.
 
 As text, the server spends most of its time on reading numbers: five times what the rest of
-the insert takes. psycopg2 binds values as text only; COPY is its one binary way in.
+the insert takes.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from uuid import UUID
 import numpy as np
 from sqlalchemy import text
 
+from worker.stores.binary_copy import HEADER, TRAILER
 from worker.stores.vectors import VectorBatch, vector_id
 
 #: To be executed with ``copied=rows(batches)`` among its execution options.
@@ -19,14 +20,12 @@ COPY = text("""
     ) FROM STDIN (FORMAT binary)
 """)
 
-_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_TRAILER = b"\xff\xff"
 _NULL = -1
 
 
 def rows(batches: Sequence[VectorBatch]) -> bytes:
     """The rows of ``segment_vectors`` that batches are; the format is PostgreSQL's (COPY)."""
-    return b"".join((_HEADER, *map(_rows, batches), _TRAILER))
+    return b"".join((HEADER, *map(_rows, batches), TRAILER))
 
 
 def _rows(batch: VectorBatch) -> bytes:

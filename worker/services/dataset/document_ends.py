@@ -20,6 +20,7 @@ from worker.services.dataset.embedding import EmbeddedPassage
 from worker.services.dataset.needs import IndexingNeeds
 from worker.services.dataset.stages import COMPLETED_COLUMNS, Stages
 from worker.services.dataset.words import WordCounts
+from worker.stores import binary_copy
 
 logger = logging.getLogger(__name__)
 
@@ -200,14 +201,15 @@ def _write(session: Session, needs: IndexingNeeds, finished: Sequence[Finished])
     vector_batches.require_same_index(session, first)
     ids = [vector_batches.segment_ids(one.job, 0, one.batch.embedded) for one in finished]
     numbered = list(zip(finished, ids, strict=True))
-    segments.write_several(
-        session,
-        [segments.Written(one.job.owner, its, one.batch.embedded) for one, its in numbered],
-    )
-    keywords.write_several(
-        session,
-        [(one.job.owner, its, _counts(one.batch)) for one, its in numbered if one.batch.words],
-    )
+    written = [segments.Written(one.job.owner, its, one.batch.embedded) for one, its in numbered]
+    words = [(one.job.owner, its, _counts(one.batch)) for one, its in numbered if one.batch.words]
+    if binary_copy.is_possible():
+        # Should one of the rows be there already, each ends alone, and replaces it.
+        segments.copy_several(session, written)
+        keywords.copy_several(session, words)
+    else:
+        segments.write_several(session, written)
+        keywords.write_several(session, words)
     needs.vectors.at(first.vector_store).upsert(
         session,
         *(vector_batches.vectors_of(one.job, its, one.batch.embedded, ()) for one, its in numbered),

@@ -1,6 +1,6 @@
 """The keyword index as rows, written with the segments."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from worker.services.dataset.words import WordCounts, count_words
+from worker.stores import binary_copy
 
 _UPSERT = text("""
     INSERT INTO segment_keywords (
@@ -21,6 +22,12 @@ _UPSERT = text("""
     ) AS u(id, words, frequencies, length, document_id, version)
     ON CONFLICT (segment_id) DO UPDATE SET
         words = excluded.words, frequencies = excluded.frequencies, length = excluded.length
+""")
+
+_COPY = text("""
+    COPY segment_keywords (
+        segment_id, dataset_id, document_id, version, words, frequencies, length
+    ) FROM STDIN (FORMAT binary)
 """)
 
 # By the length too: words that were added by hand since they were looked up are not its own.
@@ -88,6 +95,36 @@ def write_several(
         values["document_ids"] = [str(owner["document_id"]) for owner, _ in rows]
         values["versions"] = [owner["version"] for owner, _ in rows]
         session.execute(_UPSERT, {"dataset_id": rows[0][0]["dataset_id"], **values})
+
+
+def copy_several(
+    session: Session,
+    written: Sequence[tuple[dict[str, UUID | int], Sequence[UUID], Sequence[WordCounts]]],
+) -> None:
+    """As ``write_several``, of segments that have no words yet.
+
+    Raises:
+        IntegrityError: one has; the transaction is over.
+    """
+    rows = [row for one in written for row in _copied(*one)]
+    if rows:
+        binary_copy.copy(session, _COPY, rows)
+
+
+def _copied(
+    owner: dict[str, UUID | int], ids: Sequence[UUID], counts: Sequence[WordCounts]
+) -> Iterator[bytes]:
+    names = ("dataset_id", "document_id", "version")
+    values = [binary_copy.number_or_id(owner[name]) for name in names]
+    for segment_id, words in zip(ids, counts, strict=True):
+        if words.length:
+            yield binary_copy.row(
+                binary_copy.uuid(segment_id),
+                *values,
+                binary_copy.int8_array(words.numbers),
+                binary_copy.int2_array(words.frequencies),
+                binary_copy.int4(words.length),
+            )
 
 
 def carry(
