@@ -11,7 +11,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from hashlib import blake2b
 from itertools import chain
 from uuid import UUID
@@ -25,6 +24,8 @@ _ASCII_TOKEN = re.compile("[a-z0-9_]+")
 _IS_HAN = re.compile(f"[{_HAN}]")
 #: Nobody asks for longer ones; base64 and the like would fill the cache.
 _LONGEST_STEMMED = 40
+#: Tokens whose numbers are remembered.
+_MOST_KNOWN = 32_768
 #: What a column of the frequency's type holds.
 _MOST_FREQUENT = 32_767
 # fmt: off
@@ -60,16 +61,11 @@ class WordCounts:
 def count_words(text: str, dataset_id: UUID) -> WordCounts:
     """The words of a text, numbered for this dataset; the same for a passage and a question."""
     salt = _salt(dataset_id)
-    counts: Counter[int] = Counter()
-    # Tokens first: a passage repeats itself, and counting runs in C.
-    for token, count in Counter(_tokens(text)).items():
-        for number in _numbers(token):
-            counts[number] += count
-    return WordCounts(
-        [number ^ salt for number in counts],
-        [min(count, _MOST_FREQUENT) for count in counts.values()],
-        counts.total(),
-    )
+    counts = Counter(chain.from_iterable(map(_known.__getitem__, _tokens(text))))
+    frequencies = list(counts.values())
+    if max(frequencies, default=0) > _MOST_FREQUENT:
+        frequencies = [min(count, _MOST_FREQUENT) for count in frequencies]
+    return WordCounts([number ^ salt for number in counts], frequencies, counts.total())
 
 
 def _tokens(text: str) -> Iterable[str]:
@@ -83,20 +79,29 @@ def _tokens(text: str) -> Iterable[str]:
     )
 
 
-def _numbers(token: str) -> tuple[int, ...]:
-    return _known(token) if len(token) <= _LONGEST_STEMMED else (_number(token),)
+class _Known(dict[str, tuple[int, ...]]):
+    """The numbers of tokens: ``max_segments`` is found by its parts as well."""
+
+    def __missing__(self, token: str) -> tuple[int, ...]:
+        if len(token) > _LONGEST_STEMMED:
+            return (_number(token),)
+        parts = [part for part in token.split("_") if part]
+        words = [*parts, token] if len(parts) > 1 else parts
+        # One a call: a stemmer keeps state, and threads would share it.
+        stem = Stemmer("english", 0).stemWord
+        numbers = tuple(
+            _number(stem(word) if word.isascii() else word)
+            for word in words
+            if word not in _STOP_WORDS
+        )
+        if len(self) >= _MOST_KNOWN:
+            self.clear()
+        self[token] = numbers
+        return numbers
 
 
-@lru_cache(maxsize=32_768)
-def _known(token: str) -> tuple[int, ...]:
-    """The numbers of a token: ``max_segments`` is found by its parts as well."""
-    parts = [part for part in token.split("_") if part]
-    words = [*parts, token] if len(parts) > 1 else parts
-    # One a call: a stemmer keeps state, and threads would share it.
-    stem = Stemmer("english", 0).stemWord
-    return tuple(
-        _number(stem(word) if word.isascii() else word) for word in words if word not in _STOP_WORDS
-    )
+# A dictionary and no cache of functions: counting then stays in C.
+_known = _Known()
 
 
 def _number(word: str) -> int:
