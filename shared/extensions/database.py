@@ -49,6 +49,11 @@ def init_app(app: Flask) -> None:
 
 
 def _prepare_mysql(engine: Engine) -> None:
+    # Takes a while to import, and PostgreSQL needs none of it.
+    from shared.mysql import install
+
+    install(engine)
+
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: ConnectionPoolEntry) -> None:
         # SQLAlchemy names the character set once more, which takes the collation back.

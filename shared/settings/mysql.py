@@ -15,7 +15,7 @@ DRIVERS = {"mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql"}
 _LONGEST_GROUP_BYTES = 1_073_741_824
 _SQL_MODE = (
     "STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,"
-    "ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
+    "ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,SIMULTANEOUS_ASSIGNMENT"
 )
 #: What a lock may be waited for when statements have no limit: the servers' own is a year.
 _LONGEST_WAIT_SECONDS = 31_536_000
@@ -80,6 +80,7 @@ def _session(statement_seconds: int) -> str:
     wait_seconds = statement_seconds or _LONGEST_WAIT_SECONDS
     milliseconds = math.ceil(statement_seconds * 1000)
     return (
+        # What an UPDATE reads is what was there before it, as everywhere else.
         f"SET SESSION time_zone = '+00:00', SESSION sql_mode = '{_SQL_MODE}', "
         f"SESSION group_concat_max_len = {_LONGEST_GROUP_BYTES}, "
         f"SESSION innodb_lock_wait_timeout = {wait_seconds} "

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from shared.models import DocumentStatus
 from shared.models.document_status import IN_PROGRESS
+from shared.sql import text_by_database
 from shared.submitting.ids import AnyId, checked_ids
 
 #: Finished documents of a dataset that an estimate goes by.
@@ -23,7 +24,8 @@ _SAMPLE = 200
 #: Below this much time a rate says nothing.
 _SHORTEST_SECONDS = 0.5
 
-_PROGRESS = text("""
+_PROGRESS = text_by_database(
+    """
     WITH chosen AS (
         SELECT document.*, upload.size_bytes
         FROM documents AS document
@@ -55,7 +57,41 @@ _PROGRESS = text("""
            round(chosen.size_bytes * density.a_byte) AS estimated
     FROM chosen LEFT JOIN density ON density.dataset_id = chosen.dataset_id
     ORDER BY chosen.dataset_id, chosen.position
-""")
+""",
+    mariadb="""
+    WITH chosen AS (
+        SELECT document.*, upload.size_bytes
+        FROM documents AS document
+        LEFT JOIN upload_files AS upload ON upload.id = document.upload_file_id
+        WHERE document.id IN :LIST__ids
+    ),
+    done AS (
+        SELECT document.dataset_id, document.completed_segments AS segments, upload.size_bytes,
+               ROW_NUMBER() OVER (
+                   PARTITION BY document.dataset_id ORDER BY document.position DESC
+               ) AS place
+        FROM documents AS document
+        JOIN upload_files AS upload ON upload.id = document.upload_file_id
+        WHERE document.indexing_status = 'completed' AND document.dataset_id IN (
+            SELECT dataset_id FROM chosen WHERE indexing_status IN :LIST__in_progress
+        )
+    ),
+    density AS (
+        SELECT dataset_id, SUM(segments) / NULLIF(SUM(size_bytes), 0) AS a_byte
+        FROM done WHERE place <= :sample GROUP BY dataset_id
+    )
+    SELECT chosen.id, chosen.name, chosen.dataset_id, chosen.indexing_status, chosen.is_paused,
+           chosen.index_version, chosen.active_version, chosen.completed_segments,
+           chosen.total_segments, chosen.error, chosen.queued_at, chosen.processing_started_at,
+           chosen.parsing_completed_at, chosen.cleaning_completed_at,
+           chosen.splitting_completed_at, chosen.completed_at, chosen.stopped_at,
+           chosen.lease_owner,
+           TIMESTAMPDIFF(MICROSECOND, chosen.processing_started_at, NOW(6)) / 1e6 AS seconds,
+           ROUND(chosen.size_bytes * density.a_byte) AS estimated
+    FROM chosen LEFT JOIN density ON density.dataset_id = chosen.dataset_id
+    ORDER BY chosen.dataset_id, chosen.position
+""",
+)
 
 
 @dataclass(frozen=True, slots=True)

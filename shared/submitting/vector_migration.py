@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from celery import Celery
-from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from shared.errors import IndexChangeInProgress, InvalidRequest
 from shared.models import Dataset, DatasetIndexBuild
 from shared.models.dataset import ECONOMY, VECTOR_STORES
+from shared.sql import text_by_database
 from shared.submitting.dataset_index import (
     IndexAction,
     begin_build,
@@ -214,7 +214,8 @@ class MigrationProgress:
         return f"held by {', '.join(self.owners)}" if self.owners else "no worker has it in hand"
 
 
-_PROGRESS = text("""
+_PROGRESS = text_by_database(
+    """
     SELECT build.id, build.dataset_id, build.status, count(part.id) AS documents,
            count(part.id) FILTER (WHERE part.status = 'completed') AS moved,
            count(part.id) FILTER (WHERE part.verified_token = part.lease_token) AS verified,
@@ -227,7 +228,24 @@ _PROGRESS = text("""
     WHERE build.id = ANY(CAST(:ids AS uuid[]))
     GROUP BY build.id
     ORDER BY build.created_at, build.id
-""")
+""",
+    mariadb="""
+    SELECT build.id, build.dataset_id, build.status, COUNT(part.id) AS documents,
+           COUNT(CASE WHEN part.status = 'completed' THEN 1 END) AS moved,
+           COUNT(CASE WHEN part.verified_token = part.lease_token THEN 1 END) AS verified,
+           CAST(COALESCE(SUM(CASE WHEN part.verified_token = part.lease_token
+                             THEN part.vectors END), 0) AS SIGNED) AS vectors,
+           CONCAT('[', COALESCE(GROUP_CONCAT(DISTINCT CASE
+               WHEN part.lease_expires_at > NOW(6) THEN JSON_QUOTE(part.lease_owner)
+           END), ''), ']') AS owners,
+           MIN(CASE WHEN part.status = 'waiting' THEN part.error END) AS waiting_for, build.error
+    FROM dataset_index_builds AS build
+    LEFT JOIN index_build_documents AS part ON part.build_id = build.id
+    WHERE build.id IN :LIST__ids
+    GROUP BY build.id
+    ORDER BY build.created_at, build.id /* json: owners */
+""",
+)
 
 
 def migration_progress(session: Session, build_ids: Collection[UUID]) -> list[MigrationProgress]:

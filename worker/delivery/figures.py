@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 
 from shared.models import NO_TENANT, DocumentStatus
 from shared.queueing.publishing import Bounds
+from shared.sql import text_by_database
 from worker.delivery import broker
 from worker.delivery.tenant_labels import NOBODY, OTHER
 
@@ -97,7 +98,8 @@ class Scope:
     tenants: int = 50
 
 
-_MEASURE = text("""
+_MEASURE = text_by_database(
+    """
     WITH RECURSIVE lanes AS (
         (SELECT priority, tenant_id, available_at FROM outbox
          WHERE published_at IS NULL AND queue = :queue
@@ -125,7 +127,25 @@ _MEASURE = text("""
            CAST(coalesce(sum(messages), 0) AS bigint) AS in_flight,
            count(*) FILTER (WHERE messages >= :tenant_cap) AS tenants_at_cap
     FROM busy
-""")
+""",
+    mariadb="""
+    WITH busy AS (
+        SELECT COUNT(*) AS messages FROM outbox
+        WHERE published_at IS NOT NULL AND queue = :queue GROUP BY tenant_id
+    )
+    SELECT (SELECT COUNT(*) FROM (
+               SELECT 1 FROM outbox
+               WHERE published_at IS NULL AND queue = :queue LIMIT :most
+           ) AS counted) AS unpublished,
+           COALESCE((
+               SELECT TIMESTAMPDIFF(MICROSECOND, MIN(available_at), NOW(6)) / 1e6 FROM outbox
+               WHERE published_at IS NULL AND queue = :queue AND available_at <= NOW(6)
+           ), 0e0) AS oldest_seconds,
+           CAST(COALESCE(SUM(messages), 0) AS SIGNED) AS in_flight,
+           COUNT(CASE WHEN messages >= :tenant_cap THEN 1 END) AS tenants_at_cap
+    FROM busy
+""",
+)
 _CONSUMERS = text("""
     SELECT count(*) FROM worker_nodes
     WHERE CAST(:queue AS text) = ANY(queues)

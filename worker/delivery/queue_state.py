@@ -7,6 +7,7 @@ from kombu import Connection as BrokerConnection
 from sqlalchemy import Engine, text
 
 from shared.contract import QUEUES, TASKS
+from shared.sql import text_by_database
 from worker.delivery.figures import MOST_COUNTED, measured
 from worker.delivery.nodes import Node, Patience, State, observe
 from worker.delivery.presence import backlog_of
@@ -24,10 +25,18 @@ _PAUSED = text("""
     WHERE action = 'hold' AND queue IS NOT NULL
       AND task IS NULL AND tenant_id IS NULL AND subject_id IS NULL
 """)
-_SERVED = text("""
+_SERVED = text_by_database(
+    """
     SELECT DISTINCT unnest(queues) FROM worker_nodes
     WHERE seen_at > statement_timestamp() - make_interval(secs => :silent_seconds)
-""")
+""",
+    mariadb="""
+    SELECT DISTINCT served.queue FROM worker_nodes, JSON_TABLE(
+        queues, '$[*]' COLUMNS (queue VARCHAR(255) PATH '$')
+    ) AS served
+    WHERE seen_at > NOW(6) - INTERVAL :silent_seconds SECOND
+""",
+)
 
 
 @dataclass(frozen=True, slots=True)

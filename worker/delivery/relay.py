@@ -16,6 +16,7 @@ from kombu import Connection as BrokerConnection
 from sqlalchemy import Engine, text
 
 from shared.queueing.publishing import BROKER_ERRORS, Bounds, Publishable, publish, wake_relays
+from shared.sql import text_by_database
 from worker.delivery import broker, metrics
 from worker.delivery.single import single_statements
 
@@ -33,7 +34,8 @@ _LOCK_MEMORY = text(f"""
            pg_advisory_xact_lock(hashtext('rag-worker relay'), 0)
 """)
 # One probe of the index a lane, however many messages wait in it.
-_DUE = text("""
+_DUE = text_by_database(
+    """
     WITH RECURSIVE lanes AS (
         (SELECT queue, priority, tenant_id, available_at FROM outbox
          WHERE published_at IS NULL
@@ -49,8 +51,14 @@ _DUE = text("""
     )
     SELECT queue, CAST(extract(epoch FROM min(available_at) - now()) AS float8) AS in_seconds
     FROM lanes GROUP BY queue
-""")
-_TAKE = text("""
+""",
+    mariadb="""
+    SELECT queue, TIMESTAMPDIFF(MICROSECOND, NOW(6), MIN(available_at)) / 1e6 AS in_seconds
+    FROM outbox WHERE published_at IS NULL GROUP BY queue
+""",
+)
+_TAKE = text_by_database(
+    """
     WITH RECURSIVE lanes AS (
         (SELECT priority, tenant_id FROM outbox
          WHERE published_at IS NULL AND queue = :queue
@@ -131,7 +139,80 @@ _TAKE = text("""
     WHERE message.published_at IS NULL
     ORDER BY chosen.priority DESC, chosen.turn, chosen.available_at
     FOR UPDATE OF message SKIP LOCKED
-""")
+""",
+    mariadb="""
+    WITH lanes AS (
+        SELECT DISTINCT priority, tenant_id FROM outbox
+        WHERE published_at IS NULL AND queue = :queue
+    ),
+    busy AS (
+        SELECT tenant_id, priority, COUNT(*) AS messages FROM outbox
+        WHERE published_at IS NOT NULL AND queue = :queue GROUP BY tenant_id, priority
+    ),
+    cap AS (
+        SELECT :tenant_cap + CASE WHEN (SELECT COUNT(DISTINCT tenant_id) FROM lanes) > 1 THEN 0
+            ELSE (SELECT COALESCE(SUM(concurrency), 0) FROM worker_nodes
+                  WHERE JSON_CONTAINS(queues, JSON_QUOTE(:queue))
+                    AND seen_at > NOW(6) - INTERVAL 60 SECOND)
+        END AS most
+    ),
+    ahead AS (
+        SELECT lanes.priority, lanes.tenant_id, COALESCE(SUM(busy.messages), 0) AS messages
+        FROM lanes LEFT JOIN busy
+            ON busy.tenant_id = lanes.tenant_id AND busy.priority >= lanes.priority
+        GROUP BY lanes.priority, lanes.tenant_id
+    ),
+    held AS (
+        SELECT queue, task, tenant_id, subject_id, LOWER(INSERT(INSERT(INSERT(INSERT(
+            subject_id, 9, 0, '-'), 14, 0, '-'), 19, 0, '-'), 24, 0, '-')) AS subject
+        FROM task_switches WHERE action = 'hold' AND (queue IS NULL OR queue = :queue)
+    ),
+    waiting AS (
+        SELECT message.id, message.available_at, message.sequence, message.priority,
+               message.tenant_id, ROW_NUMBER() OVER (
+                   PARTITION BY message.tenant_id, message.priority
+                   ORDER BY message.available_at, message.sequence
+               ) AS place
+        FROM outbox AS message
+        WHERE message.published_at IS NULL AND message.queue = :queue
+          AND message.available_at <= NOW(6)
+          AND NOT EXISTS (
+              SELECT 1 FROM held
+              WHERE (held.task IS NULL OR message.task = held.task
+                     OR RIGHT(message.task, CHAR_LENGTH(held.task) + 1) = CONCAT('.', held.task))
+                AND (held.tenant_id IS NULL OR held.tenant_id = message.tenant_id)
+                AND (held.subject_id IS NULL OR held.subject_id = message.id
+                     OR LOCATE(held.subject, message.args) OR LOCATE(held.subject, message.kwargs))
+          )
+    ),
+    turns AS (
+        SELECT waiting.id, waiting.available_at,
+               waiting.priority + COALESCE(tenants.priority, 0) AS priority,
+               ahead.messages + ROW_NUMBER() OVER (
+                   PARTITION BY waiting.tenant_id
+                   ORDER BY waiting.priority DESC, waiting.available_at, waiting.sequence
+               ) AS turn
+        FROM waiting
+        JOIN ahead ON ahead.priority = waiting.priority AND ahead.tenant_id = waiting.tenant_id
+        LEFT JOIN tenants ON tenants.id = waiting.tenant_id
+        WHERE waiting.place <= (SELECT most FROM cap) - ahead.messages
+    ),
+    chosen AS (
+        SELECT id, turn, priority, available_at, ROW_NUMBER() OVER (
+            ORDER BY priority DESC, turn, available_at
+        ) AS place
+        FROM turns WHERE turn <= (SELECT most FROM cap)
+    )
+    SELECT message.id, message.task, message.queue, message.args, message.kwargs,
+           message.tenant_id, message.attempts, CAST(chosen.turn AS SIGNED) AS turn,
+           message.headers
+    FROM chosen JOIN outbox AS message ON message.id = chosen.id
+    WHERE message.published_at IS NULL AND chosen.place <=
+          LEAST(:room, :high_water_mark - (SELECT COALESCE(SUM(messages), 0) FROM busy))
+    ORDER BY chosen.priority DESC, chosen.turn, chosen.available_at
+    FOR UPDATE SKIP LOCKED
+""",
+)
 _FORGET = text("""
     UPDATE outbox SET published_at = NULL
     WHERE published_at IS NOT NULL AND (lease_expires_at IS NULL OR lease_expires_at < now())

@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import TextClause, text
 from sqlalchemy.orm import Session
 
+from shared.sql import text_by_database
 from worker.services.dataset.keyword_candidates import Candidates, candidates_of
 from worker.services.dataset.keyword_statistics import Coverage
 from worker.stores.vectors import Match
@@ -26,7 +27,8 @@ _WIDENING = 8
 # BM25 with its usual constants (k1 = 1.2, b = 0.75), over the most that the question's words
 # could add up to: so a score says how much of the question a passage holds, in any dataset.
 # A word that is nowhere counts there too. How rare a word is does not depend on the filter.
-_EXACT = text("""
+_EXACT = text_by_database(
+    """
     WITH hits AS MATERIALIZED (
         SELECT k.segment_id, k.document_id, asked.word,
                k.frequencies[array_position(k.words, asked.word)]::float8 AS frequency,
@@ -56,7 +58,40 @@ _EXACT = text("""
     GROUP BY segment_id
     ORDER BY score DESC, segment_id
     LIMIT :limit
-""")
+""",
+    mariadb="""
+    WITH hits AS (
+        SELECT k.segment_id, k.document_id, asked.word,
+               JSON_EXTRACT(k.frequencies, CONCAT('$[', asked.place - 1, ']')) + 0e0 AS frequency,
+               0.25 + 0.75 * k.length / :usual_length AS length
+        FROM documents AS d
+        JOIN segment_keywords AS k ON k.document_id = d.id AND k.version = d.active_version
+        JOIN JSON_TABLE(k.words, '$[*]' COLUMNS (
+            place FOR ORDINALITY, word BIGINT PATH '$'
+        )) AS asked
+        WHERE JSON_OVERLAPS(k.words, :words) AND asked.word IN :LIST__words
+          AND d.dataset_id = :dataset_id AND d.enabled AND NOT d.archived
+          AND NOT EXISTS (
+              SELECT 1 FROM document_segments AS s WHERE s.id = k.segment_id AND NOT s.enabled
+          )
+    ), rarity AS (
+        SELECT asked.word,
+               LN(1 + (GREATEST(:segments - COUNT(segment_id), 0) + 0.5)
+                      / (COUNT(segment_id) + 0.5)) AS weight
+        FROM JSON_TABLE(:words, '$[*]' COLUMNS (word BIGINT PATH '$')) AS asked
+        LEFT JOIN hits ON hits.word = asked.word
+        GROUP BY asked.word
+    )
+    SELECT segment_id,
+           SUM(weight * frequency / (frequency + 1.2 * length))
+               / (SELECT SUM(weight) FROM rarity) AS score
+    FROM hits JOIN rarity USING (word)
+    WHERE :documents IS NULL OR document_id IN :LIST__documents
+    GROUP BY segment_id
+    ORDER BY score DESC, segment_id
+    LIMIT :limit
+""",
+)
 
 # A scan of the table would read all datasets; compiling takes longer than what is compiled.
 _BY_INDEX = "SET LOCAL enable_seqscan = off; SET LOCAL jit = off;"

@@ -6,6 +6,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from shared.models import Document, DocumentStatus
+from shared.sql import text_by_database
 from worker.delivery.lease import Ago, release, renew
 from worker.services.dataset import vector_batches
 from worker.services.dataset.claiming import Job
@@ -14,7 +15,8 @@ from worker.services.dataset.needs import IndexingNeeds
 from worker.services.dataset.stages import Stages
 
 # Counted by the rows, not believed: whoever changed them behind our back gets them made anew.
-_STANDING = text("""
+_STANDING = text_by_database(
+    """
     SELECT segments.number, segments.words, segments.tokens, segments.contents,
            segments.number = segments.completed AND keywords.number IS NOT DISTINCT FROM
                coalesce(document.keyword_segments, 0) AS is_whole,
@@ -39,7 +41,39 @@ _STANDING = text("""
         WHERE document_id = document.id AND version = document.active_version
     ) AS children
     WHERE document.id = :document_id
-""")
+""",
+    mariadb="""
+    SELECT segments.number, segments.words, segments.tokens, segments.contents,
+           segments.number = segments.completed AND keywords.number <=>
+               COALESCE(document.keyword_segments, 0) AS is_whole,
+           CASE WHEN document.doc_form = 'hierarchical_model' THEN children.number
+                ELSE segments.number END AS vectors
+    FROM documents AS document
+    CROSS JOIN (
+        SELECT COUNT(*) AS number, COUNT(CASE WHEN segment.status = 'completed' THEN 1 END)
+                   AS completed,
+               COALESCE(SUM(segment.word_count), 0) AS words,
+               COALESCE(SUM(segment.tokens), 0) AS tokens,
+               SHA2(COALESCE(GROUP_CONCAT(
+                   segment.index_node_hash ORDER BY segment.position SEPARATOR ''
+               ), ''), 256) AS contents
+        FROM document_segments AS segment JOIN documents AS shown
+            ON shown.id = segment.document_id AND shown.active_version = segment.version
+        WHERE shown.id = :document_id
+    ) AS segments
+    CROSS JOIN (
+        SELECT COUNT(*) AS number FROM segment_keywords AS word JOIN documents AS shown
+            ON shown.id = word.document_id AND shown.active_version = word.version
+        WHERE shown.id = :document_id
+    ) AS keywords
+    CROSS JOIN (
+        SELECT COUNT(*) AS number FROM child_chunks AS child JOIN documents AS shown
+            ON shown.id = child.document_id AND shown.active_version = child.version
+        WHERE shown.id = :document_id
+    ) AS children
+    WHERE document.id = :document_id
+""",
+)
 # A re-index shows again what was hidden by hand, whether it makes the segments anew or not.
 _SHOW = text("""
     UPDATE document_segments SET enabled = true

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
 from shared.errors import InvalidRequest
+from shared.sql import text_by_database
 from shared.submitting.mail import MailRules, send_mails
 from worker.delivery import runs
 
@@ -19,7 +20,8 @@ _NAME_CHARACTERS = 200
 #: Datasets named in a mail; the rest is counted.
 _NAMED = 100
 
-_TENANTS = text("""
+_TENANTS = text_by_database(
+    """
     WITH RECURSIVE waiting AS (
         (SELECT tenant_id FROM dataset_auto_disable_logs
          WHERE NOT notified AND tenant_id > :after ORDER BY tenant_id LIMIT 1)
@@ -30,7 +32,12 @@ _TENANTS = text("""
         ) AS following
     )
     SELECT tenant_id FROM waiting LIMIT :limit
-""")
+""",
+    mariadb="""
+    SELECT DISTINCT tenant_id FROM dataset_auto_disable_logs
+    WHERE NOT notified AND tenant_id > :after ORDER BY tenant_id LIMIT :limit
+""",
+)
 _OWNERS = text("""
     SELECT account.name, account.email, account.language
     FROM tenant_account_joins AS joined JOIN accounts AS account ON account.id = joined.account_id

@@ -29,8 +29,8 @@ _END = text("""
 _FORGET = text("""
     DELETE FROM outbox
     WHERE id = ANY(CAST(:ids AS uuid[])) AND lease_expires_at IS NULL
-      AND CASE jsonb_typeof(args -> 0)
-          WHEN 'array' THEN jsonb_array_length(args -> 0) = 1 ELSE true END
+      AND CASE jsonb_typeof((args -> 0))
+          WHEN 'array' THEN jsonb_array_length((args -> 0)) = 1 ELSE true END
 """)
 _RELEASE = text("""
     UPDATE trace_deliveries AS delivery

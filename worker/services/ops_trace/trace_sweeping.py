@@ -44,13 +44,13 @@ _ORPHANS = _statement("""
 # tried last comes last: one that can never be sent must not stand in the others' way.
 _PROBES = _statement("""
     SELECT {columns} FROM trace_breakers AS breaker
-    CROSS JOIN LATERAL (
-        SELECT id, tenant_id, span_count, message_id FROM trace_deliveries
+    JOIN trace_deliveries AS trace ON trace.id = (
+        SELECT id FROM trace_deliveries
         WHERE config_id = breaker.config_id AND status IN ('waiting', 'sending')
           AND (lease_expires_at IS NULL OR lease_expires_at < now())
           AND (due_at IS NULL OR due_at <= now())
         ORDER BY handed_over_at NULLS FIRST, queued_at LIMIT 1
-    ) AS trace
+    )
     WHERE breaker.open_until < now()
       AND (breaker.probe_until IS NULL OR breaker.probe_until < now())
       AND {unheard}

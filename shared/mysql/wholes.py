@@ -1,0 +1,133 @@
+"""Arrays, sets of rows and spans of time: what is read as a whole, from the outside."""
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlglot import exp
+
+from shared.mysql.words import LISTED, ZIPPED, raw, sql
+
+_DType = exp.DataType.Type
+#: How the elements of an array of PostgreSQL's are read out of JSON.
+_JSON_COLUMNS = {
+    _DType.UUID: "CHAR(32)",
+    _DType.INT: "BIGINT",
+    _DType.SMALLINT: "BIGINT",
+    _DType.BIGINT: "BIGINT",
+    _DType.DOUBLE: "DOUBLE",
+    _DType.BOOLEAN: "TINYINT",
+    _DType.TIMESTAMPTZ: "DATETIME(6)",
+}
+_BYTES = {_DType.VARBINARY, _DType.BLOB}
+
+#: Writes an expression that is not written anew yet.
+Write = Callable[[exp.Expr], str]
+
+
+def whole(node: exp.Expr, write: Write) -> exp.Expr:
+    """The expression as MariaDB has it, if it is one of those; itself otherwise.
+
+    Raises:
+        NotImplementedError: a membership in something else than a list, a column or a query.
+    """
+    written: exp.Expr | None = None
+    if isinstance(node, exp.Unnest):
+        written = _unnested(node)
+    elif isinstance(node, exp.Table) and _is_named(node.this, "jsonb_to_recordset"):
+        written = _records(node)
+    elif isinstance(node, exp.Table) and isinstance(node.this, exp.ExplodingGenerateSeries):
+        written = _series(node, write)
+    elif isinstance(node, (exp.EQ, exp.NEQ)):
+        written = _membership(node, write)
+    elif isinstance(node, exp.Extract) and node.name.lower() == "epoch":
+        written = _seconds(node, write)
+    return node if written is None else written
+
+
+def _is_named(node: Any, name: str) -> bool:
+    return isinstance(node, exp.Anonymous) and str(node.this).lower() == name
+
+
+def _bare(node: exp.Expr) -> exp.Expr:
+    while isinstance(node, (exp.Paren, exp.Cast)) or (
+        isinstance(node, exp.Subquery) and not node.alias
+    ):
+        node = node.this
+    return node
+
+
+def _membership(node: exp.EQ | exp.NEQ, write: Write) -> exp.Expr | None:
+    value, group = node.this, node.expression
+    if isinstance(value, (exp.Any, exp.All)):
+        value, group = group, value
+    if isinstance(group, (exp.Any, exp.All)):
+        inner = _bare(group.this)
+    elif _is_named(group, "all") or _is_named(group, "any"):
+        inner = _bare(group.expressions[0])
+    else:
+        return None
+    if isinstance(inner, exp.Placeholder):
+        found: exp.Expr = raw(f"{write(value)} IN :{LISTED}{inner.name}")
+    elif isinstance(inner, exp.Column):
+        found = raw(f"JSON_CONTAINS({write(inner)}, JSON_QUOTE({write(value)}))")
+    elif _is_named(inner, "array") or isinstance(inner, exp.Array):
+        found = exp.In(this=value, query=exp.Subquery(this=_bare(inner.expressions[0])))
+    else:
+        raise NotImplementedError(f"membership in {inner.sql('postgres')}")
+    return exp.Not(this=exp.Paren(this=found)) if isinstance(node, exp.NEQ) else found
+
+
+def _unnested(node: exp.Unnest) -> exp.Expr:
+    alias = node.args["alias"]
+    names = [one.name for one in alias.columns] or [alias.name]
+    parameters = [_bare(one).name for one in node.expressions]
+    kinds = [one.to.expressions[0].this for one in node.expressions]
+    columns, read = [], []
+    for number, (name, kind) in enumerate(zip(names, kinds, strict=True)):
+        columns.append(f"c{number} {_JSON_COLUMNS.get(kind, 'LONGTEXT')} PATH '$[{number}]'")
+        value = f"UNHEX(c{number})" if kind in _BYTES else f"c{number}"
+        read.append(f"{value} AS `{name}`")
+    return _json_rows(f":{ZIPPED}{'__'.join(parameters)}", columns, read, alias.name)
+
+
+def _records(node: exp.Table) -> exp.Expr:
+    """``jsonb_to_recordset(CAST(:name AS jsonb)) AS name(column type, ...)``."""
+    alias = node.args["alias"]
+    columns, read = [], []
+    for number, column in enumerate(alias.columns):
+        kind, value = column.args["kind"].this, f"c{number}"
+        form = "JSON" if kind is _DType.JSONB else _JSON_COLUMNS.get(kind, "LONGTEXT")
+        if kind is _DType.UUID:
+            form, value = "CHAR(36)", f"REPLACE({value}, '-', '')"
+        columns.append(f"c{number} {form} PATH '$.{column.name}'")
+        read.append(f"{value} AS `{column.name}`")
+    return _json_rows(sql(_bare(node.this.expressions[0])), columns, read, alias.name)
+
+
+def _json_rows(rows: str, columns: list[str], read: list[str], name: str) -> exp.Expr:
+    table = f"JSON_TABLE({rows}, '$[*]' COLUMNS ({', '.join(columns)})) AS json_rows"
+    return raw(f"(SELECT {', '.join(read)} FROM {table}) AS `{name}`")  # noqa: S608 - no input
+
+
+def _series(node: exp.Table, write: Write) -> exp.Expr:
+    name = node.alias or "generate_series"
+    first, last = write(node.this.args["start"]), write(node.this.args["end"])
+    return raw(
+        f"(WITH RECURSIVE series AS (SELECT {first} AS `{name}` UNION ALL "  # noqa: S608 - no input
+        f"SELECT `{name}` + 1 FROM series WHERE `{name}` < {last}) "
+        f"SELECT `{name}` FROM series) AS `{name}`"
+    )
+
+
+def _seconds(node: exp.Extract, write: Write) -> exp.Expr:
+    what = node.expression
+    if isinstance(what, exp.Subquery):
+        (of,) = what.this.expressions
+        if isinstance(of, exp.Sub):
+            of.replace(_seconds(exp.Extract(this=node.this, expression=of.copy()), write))
+            return what
+    what = _bare(what)
+    if isinstance(what, exp.Sub):
+        earlier, later = write(what.expression), write(what.this)
+        return raw(f"(TIMESTAMPDIFF(MICROSECOND, {earlier}, {later}) / 1e6)")
+    return raw(f"(UNIX_TIMESTAMP({write(what)}) + 0e0)")
