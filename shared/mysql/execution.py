@@ -89,22 +89,22 @@ class Cursor(PlainCursor):
                     raise IntegrityError(code, words)
 
     def _decode(self, query: str) -> None:
-        # PyMySQL keeps them to itself, and has no other place where a row could be read.
-        this: Any = self
-        fields = getattr(this._result, "fields", None)
-        if not fields or not this._rows:
+        # PyMySQL keeps its rows to itself, and has no other place where a value could be read.
+        held = vars(self)
+        fields = getattr(held["_result"], "fields", None)
+        if not fields or not held["_rows"]:
             return
         said = _JSON.search(query)
         names = set(said[1].split(", ")) if said else set()
         known = _decoders()
         decoders = [from_json if one.name in names else known.of(one) for one in fields]
         if any(decoders):
-            this._rows = tuple(
+            held["_rows"] = tuple(
                 tuple(
                     value if decode is None or value is None else decode(value)
                     for value, decode in zip(row, decoders, strict=True)
                 )
-                for row in this._rows
+                for row in held["_rows"]
             )
 
 
