@@ -2,7 +2,7 @@
 
 rag-worker's worker is one process of 50 greenlets that waits for many answers at once; a
 framework has two processes, each of which asks for one batch after the other, as large as the
-framework makes it by default.
+framework makes it by default. Pages and PDFs are mixed as in ``benchmarks.indexing``.
 """
 
 import statistics
@@ -18,10 +18,13 @@ from benchmarks.report import OURS, Figure, compared, rounds
 from benchmarks.stack import Ours, stack
 from shared.models import db
 
-PAGES = 300
+PAGES, PDFS, PDF_PAGES = 300, 6, 20
+_FILES = PAGES + PDFS
 #: Requests at a time. The default, 8, spares a server that is not one's own.
 CONCURRENCY = 32
-_WORK = f"index {PAGES} HTML pages, a model of 100 ms a request"
+#: Texts a request, as many as LangChain and LlamaIndex send by default, of any length.
+TEXTS, TOKENS = 100, 65_536
+_WORK = f"index {PAGES} HTML pages and {PDFS} PDFs, a model of 100 ms a request"
 
 
 def figures(budget_seconds: float) -> Iterator[Figure]:
@@ -29,7 +32,7 @@ def figures(budget_seconds: float) -> Iterator[Figure]:
     rates: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as name, ExitStack() as opened:
         folder = Path(name)
-        files = material(folder / "files", PAGES, 0, 0)
+        files = material(folder / "files", PAGES, PDFS, PDF_PAGES)
         address = opened.enter_context(slow_embedder())
         opened.enter_context(
             stack(
@@ -39,6 +42,8 @@ def figures(budget_seconds: float) -> Iterator[Figure]:
                 EMBEDDING_MODEL="slow",
                 EMBEDDING_BASE_URL=address,
                 EMBEDDING_CONCURRENCY=str(CONCURRENCY),
+                EMBEDDING_MAX_BATCH_TEXTS=str(TEXTS),
+                EMBEDDING_MAX_BATCH_TOKENS=str(TOKENS),
             )
         )
         uri = db.engine.url.render_as_string(hide_password=False)
@@ -50,10 +55,10 @@ def figures(budget_seconds: float) -> Iterator[Figure]:
             one.index(files[-10:], "warm")
         for number in rounds(budget_seconds * 0.7, at_least=1):
             _forget_vectors()
-            rates.setdefault(OURS, []).append(PAGES / ours.index(files, f"round_{number}")[0])
+            rates.setdefault(OURS, []).append(_FILES / ours.index(files, f"round_{number}")[0])
             for contestant, one in others.items():
                 took = one.index(files, f"round_{number}")
-                rates.setdefault(contestant, []).append(PAGES / took.seconds)
+                rates.setdefault(contestant, []).append(_FILES / took.seconds)
     best = max(FRAMEWORKS, key=lambda one: statistics.median(rates[one]))
     yield from compared(_WORK, rates, "documents/s", against=best, target=10)
 

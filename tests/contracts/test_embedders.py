@@ -13,6 +13,7 @@ from shared.errors import ConfigurationError
 from shared.settings.embedding import EmbeddingSettings
 from tests.fixtures.embedding_server import KEY, EmbeddingServer
 from worker.providers.embedder import Embedder
+from worker.providers.joined_embedder import JoinedEmbedder
 from worker.providers.openai_compatible import OpenAICompatibleEmbedder
 from worker.providers.pacing import Unlimited
 from worker.providers.sentence_transformers import SentenceTransformersEmbedder
@@ -39,7 +40,7 @@ def sentence_transformers_model() -> Embedder:
     return SentenceTransformersEmbedder(name, batch_texts=2)
 
 
-@pytest.fixture(params=["wordllama", "http", "http_base64", "sentence_transformers"])
+@pytest.fixture(params=["wordllama", "http", "http_base64", "http_joined", "sentence_transformers"])
 def embedder(
     request: pytest.FixtureRequest, embedding_server: EmbeddingServer
 ) -> Iterator[Embedder]:
@@ -56,7 +57,7 @@ def embedder(
         embedding_encoding_format="base64" if request.param == "http_base64" else "float",
     )
     made = OpenAICompatibleEmbedder("bag-of-words", settings, Unlimited())
-    yield made
+    yield JoinedEmbedder(made, lambda: 100) if request.param == "http_joined" else made
     made.close()
 
 

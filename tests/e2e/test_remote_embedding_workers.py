@@ -1,8 +1,10 @@
 """Real workers and a server that embeds: what follows a 429, and many slow calls at once."""
 
+import io
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from uuid import UUID
 
 import pytest
@@ -10,10 +12,14 @@ from flask import Flask
 from sqlalchemy.orm import Session
 
 from shared.models import DocumentStatus
-from shared.submitting.dataset import ensure_dataset, ensure_tenant
+from shared.submitting.dataset import ensure_dataset, ensure_tenant, submit_documents
+from shared.submitting.files import store_file
 from tests.fixtures.application import Reader, Submit
 from tests.fixtures.embedding_server import KEY, Answer, Asked, EmbeddingServer, refusing, well
+from tests.fixtures.metrics import scrape
+from tests.fixtures.waiting import eventually
 from tests.fixtures.worker_process import StartWorker
+from worker.cli.stack.children import free_port
 
 MODEL = "bag-of-words"
 
@@ -55,6 +61,60 @@ def test_after_a_429_the_worker_comes_back_when_asked_to_and_not_before(
     first, second, *_ = embedding_server.asked
     assert second.at - first.at >= wait_seconds
     assert KEY not in worker.output()
+
+
+@pytest.mark.parametrize("pool", ["gevent", "threads"])
+def test_documents_of_two_tenants_share_requests_and_neither_faults_nor_tokens(
+    app: Flask,
+    session: Session,
+    start_worker: StartWorker,
+    reader: Reader,
+    embedding_server: EmbeddingServer,
+    pool: str,
+) -> None:
+    def submit(tenant: str, names: Sequence[str]) -> tuple[UUID, list[UUID]]:
+        tenant_id = ensure_tenant(session, tenant)
+        place = ensure_dataset(session, tenant_id, "remote", "openai_compatible", MODEL)
+        made = []
+        for name in names:  # each with a message of its own
+            content = io.BytesIO(f"{tenant} {name}: the lamp turns. ".encode() * 20)
+            file = store_file(app.extensions["storage"], tenant_id, f"{name}.txt", content)
+            (submission,) = submit_documents(
+                session, app.extensions["redis"], place, [(f"{name}.txt", file)],
+                celery=app.extensions["celery"],
+            )  # fmt: skip
+            made.append(submission.document_id)
+        session.commit()
+        return tenant_id, made
+
+    acme, first = submit("acme", [f"page {number}" for number in range(8)])
+    globex, second = submit("globex", [*(f"page {number}" for number in range(7)), "poison"])
+    gate = threading.Event()
+
+    def answer(asked: Asked) -> Answer:
+        assert gate.wait(300)
+        is_spoilt = any("poison" in text for text in asked.texts)
+        return refusing(400, "not this text")(asked) if is_spoilt else well(asked)
+
+    embedding_server.always = answer
+    port = free_port()
+    start_worker(pool, 20, EMBEDDING_CONCURRENCY="1", METRICS_PORT=str(port))
+    everybody = [*first, *second]
+    eventually(lambda: all(reader.document(one).lease_owner for one in everybody), 300)
+    gate.set()
+
+    *good, spoilt = reader.await_end(*everybody, seconds=300)
+
+    assert {one.error for one in good} == {None}
+    assert spoilt.indexing_status == DocumentStatus.ERROR
+    assert "not this text" in (spoilt.error or "")
+    whose = [{text.split()[0] for text in asked.texts} for asked in embedding_server.asked]
+    assert {"acme", "globex"} in whose
+    used = {
+        (f"openai_compatible/{MODEL}", str(tenant)): sum(one.tokens for one in documents)
+        for tenant, documents in ((acme, good[:8]), (globex, good[8:]))
+    }
+    eventually(lambda: scrape(port).all("embedding_tokens_total", "model", "tenant") == used, 60)
 
 
 GREENLETS = """

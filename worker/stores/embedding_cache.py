@@ -42,6 +42,8 @@ _PURGE = text("""
     )
 """)
 
+#: Rows of one insertion: a vector takes some kilobytes of a statement.
+_STORE_ROWS = 500
 #: Rows of one deletion: a short transaction, a short lock.
 _PURGE_ROWS = 2_000
 
@@ -70,16 +72,19 @@ class EmbeddingCache:
 
     def store(self, model: str, made: Mapping[bytes, Cached]) -> None:
         """Keep what was made of texts; what is there already stays."""
-        values = {
-            "model": model,
-            "hashes": list(made),
-            "vectors": [
-                None if vector is None else vector.astype("<f4").tobytes()
-                for vector in made.values()
-            ],
-        }
-        with self._sessions.begin() as session:
-            session.execute(_STORE, values)
+        hashes = list(made)
+        for start in range(0, len(hashes), _STORE_ROWS):
+            some = hashes[start : start + _STORE_ROWS]
+            vectors = [made[one] for one in some]
+            values = {
+                "model": model,
+                "hashes": some,
+                "vectors": [
+                    None if one is None else one.astype("<f4").tobytes() for one in vectors
+                ],
+            }
+            with self._sessions.begin() as session:
+                session.execute(_STORE, values)
 
     def purge(self, unused_days: int, after_batch: Callable[[], None] | None = None) -> int:
         """Delete what nobody used for so many days, in short transactions.

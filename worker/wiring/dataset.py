@@ -25,7 +25,7 @@ from worker.stores.dataset_use import DatasetUse
 from worker.stores.document_guard import DocumentGuard
 from worker.stores.files import StoredFiles
 from worker.stores.progress import ProgressStream
-from worker.wiring.embedders import embedder
+from worker.wiring.embedders import embedder, joined_embedder
 from worker.wiring.foundations import heartbeat, sessions
 from worker.wiring.generation import question_writer
 from worker.wiring.vectors import vector_stores
@@ -40,7 +40,7 @@ def indexing_needs() -> IndexingNeeds:
         sessions=sessions(),
         files=StoredFiles(current_app.extensions["storage"]),
         parser=_parser(indexing),
-        embedders=embedder,
+        embedders=joined_embedder,
         vectors=vector_stores(),
         guard=DocumentGuard(redis, indexing.indexing_guard_seconds),
         progress=ProgressStream(redis),
@@ -81,7 +81,7 @@ def index_needs() -> IndexNeeds:
     settings: Settings = current_app.extensions["settings"]
     return IndexNeeds(
         sessions=sessions(),
-        embedders=embedder,
+        embedders=joined_embedder,
         vectors=vector_stores(),
         heartbeat=heartbeat(),
         publish=partial(outbox.write, celery=current_app.extensions["celery"]),

@@ -1,19 +1,29 @@
 """The content-hash cache in front of a costly embedder: no text is paid for twice."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
-from shared.errors import RagWorkerError
+from shared.errors import RagWorkerError, ServiceUnavailable
 from worker.providers.embedder import (
     Embeddings,
-    Part,
     PartwiseEmbedder,
     TextTooLong,
-    gathered,
+    require_dimension,
 )
-from worker.stores.embedding_cache import Cached, EmbeddingCache
+from worker.stores.embedding_cache import Cached
+
+
+class Cache(Protocol):
+    """Vectors by the hash of their text."""
+
+    def fetch(self, model: str, hashes: Sequence[bytes]) -> dict[bytes, Cached]:
+        """What is known of these texts."""
+
+    def store(self, model: str, made: Mapping[bytes, Cached]) -> None:
+        """Keep what was made of texts."""
 
 
 class CachedEmbedder:
@@ -25,7 +35,7 @@ class CachedEmbedder:
 
     is_costly = True
 
-    def __init__(self, embedder: PartwiseEmbedder, cache: EmbeddingCache) -> None:
+    def __init__(self, embedder: PartwiseEmbedder, cache: Cache) -> None:
         self._embedder = embedder
         self._cache = cache
         self._dimension: int | None = None
@@ -46,48 +56,65 @@ class CachedEmbedder:
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """Embed a batch; see ``Embedder.embed``."""
-        return gathered(len(texts), self._parts(texts), self.dimension)
+        if not texts:
+            return Embeddings(np.zeros((0, self.dimension or 0), np.float32), [])
+        hashes = [hashlib.sha256(text.encode()).digest() for text in texts]
+        distinct = dict(zip(hashes, texts, strict=True))
+        found = self._cache.fetch(self.model, list(distinct))
+        new = {digest: text for digest, text in distinct.items() if digest not in found}
+        tokens = {digest: self.count_tokens(distinct[digest]) for digest in found}
+        if new:
+            self._make(new, found, tokens)
+        return self._gathered(hashes, found, tokens)
 
     def close(self) -> None:
         """Close the embedder's connections."""
         self._embedder.close()
 
-    def _parts(self, texts: Sequence[str]) -> Iterator[Part]:
-        if not texts:
-            return
-        places: dict[bytes, list[int]] = {}
-        for place, text in enumerate(texts):
-            places.setdefault(hashlib.sha256(text.encode()).digest(), []).append(place)
-        found = self._cache.fetch(self.model, list(places))
-        new = [digest for digest in places if digest not in found]
-        refused: list[int] = []
-        if new:
-            found |= self._made(new, [texts[places[digest][0]] for digest in new])
-        for digest, vector in found.items():
-            if vector is None:
-                refused += places[digest]
-                continue
-            self._dimension = len(vector)
-            rows = np.repeat(vector[np.newaxis], len(places[digest]), axis=0)
-            tokens = self.count_tokens(texts[places[digest][0]])
-            yield Part(places[digest], Embeddings(rows, [tokens] * len(rows)))
-        if refused:
-            raise TextTooLong(sorted(refused))
-
-    def _made(self, hashes: Sequence[bytes], texts: Sequence[str]) -> dict[bytes, Cached]:
-        made: dict[bytes, Cached] = {}
+    def _make(
+        self, new: Mapping[bytes, str], found: dict[bytes, Cached], tokens: dict[bytes, int]
+    ) -> None:
+        """Ask for what is new, and keep what comes of it, also of what fails in the end."""
+        hashes, made = list(new), dict[bytes, Cached]()
         try:
-            for part in self._embedder.embed_parts(texts):
-                vectors = part.embeddings.vectors
-                made |= zip((hashes[one] for one in part.positions), vectors, strict=True)
+            for part in self._embedder.embed_parts(list(new.values())):
+                digests = [hashes[place] for place in part.positions]
+                made |= zip(digests, part.embeddings.vectors, strict=True)
+                tokens |= zip(digests, part.embeddings.tokens, strict=True)
         except TextTooLong as error:
-            made |= dict.fromkeys(hashes[one] for one in error.positions)
+            made |= dict.fromkeys(hashes[place] for place in error.positions)
         except RagWorkerError:
             self._keep(made)
             raise
         self._keep(made)
-        return made
+        found |= made
 
     def _keep(self, made: dict[bytes, Cached]) -> None:
         if made:
             self._cache.store(self.model, made)
+
+    def _gathered(
+        self, hashes: Sequence[bytes], found: Mapping[bytes, Cached], tokens: Mapping[bytes, int]
+    ) -> Embeddings:
+        """A row for each hash.
+
+        Raises:
+            TextTooLong: (permanent) of some the model takes none; carries the others.
+            ServiceUnavailable: (transient) a text has no vector.
+            ProviderRefused: (permanent) they are of different dimensions.
+        """
+        if missing := sum(digest not in found for digest in hashes):
+            raise ServiceUnavailable(f"{missing} of {len(hashes)} texts got no vector")
+        lengths = {len(vector) for vector in found.values() if vector is not None}
+        if lengths:
+            require_dimension(max(lengths), min(lengths))
+            (self._dimension,) = lengths
+        nothing = np.zeros(self._dimension or 0, np.float32)
+        rows = [found[digest] for digest in hashes]
+        vectors = np.stack([nothing if row is None else row for row in rows])
+        counts = [0 if found[digest] is None else tokens[digest] for digest in hashes]
+        made = Embeddings(vectors.astype(np.float32, copy=False), counts)
+        refused = [place for place, row in enumerate(rows) if row is None]
+        if refused:
+            raise TextTooLong(refused, made)
+        return made
