@@ -101,6 +101,22 @@ def test_all_of_them_are_whole_in_one_transaction(
     assert len(commits) == 2
 
 
+def test_statements_do_not_grow_with_the_documents_of_a_message(
+    dataset_id: UUID, ids: list[UUID]
+) -> None:
+    statements: list[str] = []
+
+    def note(*given: Any) -> None:
+        statements.append(given[2])
+
+    event.listen(db.engine, "before_cursor_execute", note)
+    index_documents(dataset_id, ids, indexing_needs())
+    event.remove(db.engine, "before_cursor_execute", note)
+
+    # Their sizes, the claim, what they are; the leases, the index, three copies, a savepoint.
+    assert len(statements) == 10, statements
+
+
 def test_one_that_is_gone_meanwhile_leaves_the_others_whole(
     session: Session, dataset_id: UUID, ids: list[UUID], reader: Reader
 ) -> None:

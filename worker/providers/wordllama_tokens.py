@@ -74,8 +74,8 @@ class _Known(dict[str, Sequence[int]]):
 
     def made(self, piece: str) -> Sequence[int]:
         """By the tokenizer."""
-        ids: Sequence[int] = self._encode(piece, add_special_tokens=False).ids
-        return ids
+        # No list: the garbage collector would look through all of them again and again.
+        return tuple(self._encode(piece, add_special_tokens=False).ids)
 
 
 def _pattern(vocabulary: Iterable[str]) -> str:
