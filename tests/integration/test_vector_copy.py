@@ -68,7 +68,24 @@ def test_copy_and_statement_write_the_same_rows(
 
     assert len(written[0]) == 40
     assert written[0] == written[1]
-    assert statements.count("COPY segment_vectors") == 1
+    assert statements.count("SAVEPOINT copying;") == 1
+
+
+@pytest.mark.parametrize(
+    ("is_whole", "number", "is_copied"), [(True, 1, True), (False, 31, False), (False, 32, True)]
+)
+def test_a_few_vectors_of_a_version_that_serves_are_not_copied(
+    shelf: Shelf, statements: list[str], *, is_whole: bool, number: int, is_copied: bool
+) -> None:
+    place = VectorPlace(shelf.dataset_id, shelf.document(), 1, 0, uuid4(), 1, is_whole)
+    batch = VectorBatch(place, [uuid4() for _ in range(number)], random_vectors(number, 4))
+    for _ in range(2):
+        with shelf.sessions.begin() as session:
+            shelf.store.upsert(session, batch)
+
+    assert ("SAVEPOINT copying;" in statements) is is_copied
+    with shelf.sessions() as session:
+        assert len(session.execute(_ROWS).all()) == number
 
 
 def test_a_batch_of_which_a_part_is_there_is_written_whole_with_the_rows_before_it(

@@ -7,9 +7,7 @@ from uuid import UUID
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from psycopg2.errors import UniqueViolation
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from worker.stores import binary_copy, pgvector_copy, pgvector_nearest
@@ -81,7 +79,8 @@ _MISSING = text("""
 """)
 
 
-# Fewer are sooner read as text than a savepoint is set and released: two round trips.
+# Of a version that serves, a few vectors mostly replace others: a COPY in vain, and an error in the
+# server's log.
 _LEAST_COPIED = 32
 
 
@@ -100,12 +99,14 @@ class PgVectorStore:
     def upsert(self, session: Session, *batches: VectorBatch) -> None:
         """Write batches in the caller's transaction.
 
-        Many by COPY, which is five times as fast. Not where it cannot replace a row that is there
-        already, nor under gevent: psycopg2 has no COPY that lets other greenlets run meanwhile.
+        By COPY, which is five times as fast for many. Not where it cannot replace a row that is
+        there already, nor under gevent: psycopg2 has no COPY that lets other greenlets run
+        meanwhile.
         """
-        number = sum(len(batch.ids) for batch in batches)
-        can_copy = binary_copy.is_possible() and number >= _LEAST_COPIED
-        if can_copy and _copied(session, batches):
+        are_new = all(batch.place.is_whole for batch in batches)
+        are_many = sum(len(batch.ids) for batch in batches) >= _LEAST_COPIED
+        can_copy = binary_copy.is_possible() and (are_new or are_many)
+        if can_copy and pgvector_copy.copied(session.connection(), batches):
             return
         for batch in batches:
             values = _columns(batch.place, batch.ids)
@@ -189,20 +190,6 @@ class PgVectorStore:
     def collect(self) -> int:
         """Nothing: rows go with their transactions."""
         return 0
-
-
-def _copied(session: Session, batches: Sequence[VectorBatch]) -> bool:
-    """Insert batches; False, and nothing done, when one of their rows is there already."""
-    connection = session.connection()
-    options = {"copied": pgvector_copy.rows(batches)}
-    try:
-        with connection.begin_nested():
-            connection.execute(pgvector_copy.COPY, execution_options=options)
-    except IntegrityError as error:
-        if isinstance(error.orig, UniqueViolation):
-            return False
-        raise
-    return True
 
 
 def _columns(place: VectorPlace, segments: Sequence[UUID]) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from uuid import UUID
 
 import numpy as np
-from sqlalchemy import text
+from psycopg2.errors import UniqueViolation
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
 
 from worker.stores.binary_copy import HEADER, TRAILER
 from worker.stores.vectors import VectorBatch, vector_id
@@ -20,7 +22,31 @@ COPY = text("""
     ) FROM STDIN (FORMAT binary)
 """)
 
+# One round trip instead of three. Not SQLAlchemy's savepoint: each is compiled anew.
+_COPY_ASIDE = f"SAVEPOINT copying; {COPY}; RELEASE SAVEPOINT copying"
+_UNDO = "ROLLBACK TO SAVEPOINT copying; RELEASE SAVEPOINT copying"
+
 _NULL = -1
+
+
+def copied(connection: Connection, batches: Sequence[VectorBatch]) -> bool:
+    """Insert batches in the caller's transaction.
+
+    Returns:
+        False, and nothing done, when one of their rows is there already.
+
+    Raises:
+        IntegrityError: something else is wrong with them; the transaction can go on.
+        DBAPIError: as of any statement.
+    """
+    try:
+        connection.exec_driver_sql(_COPY_ASIDE, execution_options={"copied": rows(batches)})
+    except IntegrityError as error:
+        connection.exec_driver_sql(_UNDO)
+        if isinstance(error.orig, UniqueViolation):
+            return False
+        raise
+    return True
 
 
 def rows(batches: Sequence[VectorBatch]) -> bytes:
