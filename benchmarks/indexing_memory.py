@@ -1,9 +1,10 @@
 """The memory that one file takes, and how it grows with the file: a text, a PDF.
 
 ``python -m benchmarks.indexing_memory --text-megabytes 1000 --pdf-pages 5000`` takes other sizes;
-a size of 0 leaves that kind out. Each contender has one process for it, fresh for each kind; the
-small file is indexed first, then the large one. rag-worker's figure is the sum of its worker's
-processes, of those that parse too.
+a size of 0 leaves that kind out, and ``--only ours`` the others. Each contender has one process
+for it, fresh for each kind; the small file is indexed first (``--fraction 10``: a tenth of the
+large one), then the large one. rag-worker's figure is the sum of its worker's processes, of those
+that parse too.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from benchmarks.report import OURS, Figure, compared
 from benchmarks.stack import Ours, stack
 from shared.models import db
 
-TEXT_MEGABYTES, PDF_PAGES = 8, 400
+TEXT_MEGABYTES, PDF_PAGES = 4, 200
 #: How much smaller the small file is.
 FRACTION = 4
 _LIMITS = {
@@ -32,17 +33,21 @@ _LIMITS = {
 
 def figures(budget_seconds: float) -> Iterator[Figure]:  # noqa: ARG001 - one turn is all
     """Megabytes."""
-    yield from measured(TEXT_MEGABYTES, PDF_PAGES, tuple(FRAMEWORKS))
+    yield from measured(TEXT_MEGABYTES, PDF_PAGES, tuple(FRAMEWORKS), FRACTION)
 
 
-def measured(text_megabytes: int, pdf_pages: int, frameworks: tuple[str, ...]) -> Iterator[Figure]:
-    """The figures of these sizes."""
+def measured(
+    text_megabytes: int, pdf_pages: int, frameworks: tuple[str, ...], fraction: int
+) -> Iterator[Figure]:
+    """The figures of these sizes, and of files so many times smaller."""
     for kind, unit, size in (("text", "MB", text_megabytes), ("PDF", "pages", pdf_pages)):
         if size:
-            yield from _of_kind(kind, unit, size, frameworks)
+            yield from _of_kind(kind, unit, (size // fraction, size), frameworks)
 
 
-def _of_kind(kind: str, unit: str, size: int, frameworks: tuple[str, ...]) -> Iterator[Figure]:
+def _of_kind(
+    kind: str, unit: str, sizes: tuple[int, int], frameworks: tuple[str, ...]
+) -> Iterator[Figure]:
     peaks: dict[int, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory() as name, ExitStack() as opened:
         folder = Path(name)
@@ -53,7 +58,7 @@ def _of_kind(kind: str, unit: str, size: int, frameworks: tuple[str, ...]) -> It
             one: opened.enter_context(contender(one, peers, processes=1)) for one in frameworks
         }
         ours = Ours()
-        for one_size in (size // FRACTION, size):
+        for one_size in sizes:
             file = _text(folder, one_size) if kind == "text" else _pdf(folder, one_size)
             ours.index([file], f"{kind}_{one_size}")
             found = peaks.setdefault(one_size, {OURS: [_worker_megabytes()]})
@@ -104,9 +109,11 @@ def main() -> int:
     parser.add_argument("--text-megabytes", type=int, default=TEXT_MEGABYTES)
     parser.add_argument("--pdf-pages", type=int, default=PDF_PAGES)
     parser.add_argument("--only", choices=[*FRAMEWORKS, "ours"], help="beside rag-worker")
+    parser.add_argument("--fraction", type=int, default=FRACTION, help="of the small file")
     options = parser.parse_args()
     frameworks = tuple(one for one in FRAMEWORKS if options.only in {None, one})
-    for one in measured(options.text_megabytes, options.pdf_pages, frameworks):
+    sizes = options.text_megabytes, options.pdf_pages
+    for one in measured(*sizes, frameworks, options.fraction):
         print(f"{one.work}: {one.contender} {one.value:.0f} {one.unit}", flush=True)
     return 0
 

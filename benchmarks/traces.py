@@ -218,7 +218,7 @@ def figures(budget_seconds: float) -> Iterator[Figure]:
         arrived.mkdir()
         with sink(arrived) as url, system(folder) as settings:
             spans = sdk_spans(traces)
-            for _ in rounds(budget_seconds):
+            for _ in rounds(budget_seconds, at_least=1):
                 runs["OpenTelemetry SDK"].append(by_sdk(spans, url))
                 received(arrived)
                 for pool, concurrency in POOLS:
