@@ -69,6 +69,10 @@ ALL = (
 )
 
 
+#: Of its part of the time, however long those before it took: with less, figures say little.
+_LEAST_PART = 0.6
+
+
 def main() -> int:
     """Run, show, keep."""
     options = _options()
@@ -96,11 +100,12 @@ def main() -> int:
 def _budget_seconds(left: Sequence[Benchmark], began: float, options: argparse.Namespace) -> float:
     """The next one's part: what one takes beyond its own is missing to all that come after it."""
     whole_seconds = 60 * float(options.minutes)
+    part_seconds = whole_seconds * left[0].share / sum(one.share for one in ALL)
     if options.names:  # it takes what it takes in a whole run
-        return whole_seconds * left[0].share / sum(one.share for one in ALL)
-    # Never nothing: each has a least size, and sees to it.
-    left_seconds = max(whole_seconds - (time.monotonic() - began), 1.0)
-    return left_seconds * left[0].share / sum(one.share for one in left)
+        return part_seconds
+    left_seconds = whole_seconds - (time.monotonic() - began)
+    ours_seconds = left_seconds * left[0].share / sum(one.share for one in left)
+    return max(ours_seconds, _LEAST_PART * part_seconds)
 
 
 def _options() -> argparse.Namespace:
