@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
-import threading
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import TracebackType
 from typing import Self
+
+from tests.fixtures.loops import serving
 
 _PIECE_BYTES = 64 * 1024
 
@@ -42,15 +43,10 @@ class Proxy:
         self.delay_seconds = 0.0
         self._target_port = target_port
         self._connections: set[_Connection] = set()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
+        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        self._server = self._loop.run_until_complete(
-            asyncio.start_server(self._accept, "127.0.0.1", 0)
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
-        self._thread.start()
+        self._loop, self.port = self._stack.enter_context(serving(self._connected))
         return self
 
     def __exit__(
@@ -59,10 +55,7 @@ class Proxy:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        asyncio.run_coroutine_threadsafe(self._finish(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
+        self._stack.close()
 
     def cut(self) -> None:
         """End every connection at once; new ones are served."""
@@ -90,26 +83,16 @@ class Proxy:
             if connection.lost_bytes:
                 connection.abort()
 
-    async def _finish(self) -> None:
-        self._server.close()
-        self._abort_all()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = _Connection([writer])
         self._connections.add(connection)
         try:
-            # A cancelled handler is an error to asyncio, and the end of the play to us.
-            with contextlib.suppress(OSError, asyncio.CancelledError):
-                inner = await asyncio.open_connection("127.0.0.1", self._target_port)
-                connection.writers.append(inner[1])
-                await asyncio.gather(
-                    self._copy(connection, reader, inner[1]),
-                    self._copy(connection, inner[0], writer),
-                )
+            inner = await asyncio.open_connection("127.0.0.1", self._target_port)
+            connection.writers.append(inner[1])
+            await asyncio.gather(
+                self._copy(connection, reader, inner[1]),
+                self._copy(connection, inner[0], writer),
+            )
         finally:
             connection.abort()
             self._connections.discard(connection)

@@ -165,10 +165,11 @@ def play(
     rounds: Sequence[Round],
     subjects: Sequence[MakeSubject],
     lease_seconds: float = LEASE_SECONDS,
+    settle_seconds: float = SETTLE_SECONDS,
 ) -> tuple[Played, list[Outcome]]:
     """Run a plan from the first start to the last check."""
     _learn_expectations(rounds)
-    limit_seconds = lease_seconds + SETTLE_SECONDS
+    limit_seconds = lease_seconds + settle_seconds
     with started_system(folder, subjects, lease_seconds) as system:
         acting = Play(system, rounds, folder / "faults.log")
         acting.run()

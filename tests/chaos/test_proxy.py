@@ -1,6 +1,8 @@
 """The breakable network breaks as it says."""
 
+import asyncio
 import contextlib
+import gc
 import socket
 import threading
 import time
@@ -9,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.chaos.proxy import Proxy
+from tests.fixtures.loops import end
 
 SECONDS = 10
 
@@ -94,3 +97,19 @@ def test_delay_holds_each_piece_back(proxy: Proxy, connection: socket.socket) ->
     began = time.monotonic()
     assert said(connection, b"slow") == b"slow"
     assert time.monotonic() - began >= 0.4  # there and back
+
+
+def test_connections_are_closed_that_their_server_has_just_accepted() -> None:
+    async def play() -> None:
+        server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+        address = server.sockets[0].getsockname()
+        for _ in range(3):
+            stack.enter_context(socket.create_connection(address, SECONDS))
+        before = asyncio.all_tasks()
+        while asyncio.all_tasks() == before:  # noqa: ASYNC110 - no event says it
+            await asyncio.sleep(0)
+        await end(server)
+
+    with contextlib.ExitStack() as stack:
+        asyncio.run(play())
+        gc.collect()  # says of a socket that it was left open: an error

@@ -8,18 +8,15 @@ from sqlalchemy import text
 
 from shared.models import db
 
-SPANS = "test:spans"
+#: Whoever holds this advisory lock keeps every ``tests.wait_in_the_database`` waiting.
+GATE = 4711
 DONE = "test:done"
 
 
-@shared_task(name="tests.sleep_in_the_database", queue="dataset")
-def sleep_in_the_database(seconds: float) -> None:
-    """Sleep in the server, through the session every task has; note start and end there."""
-    started = db.session.scalar(text("SELECT extract(epoch FROM clock_timestamp())"))
-    db.session.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": seconds})
-    ended = db.session.scalar(text("SELECT extract(epoch FROM clock_timestamp())"))
-    with Redis.from_url(os.environ["REDIS_URL"]) as redis:
-        redis.rpush(SPANS, f"{started} {ended}")
+@shared_task(name="tests.wait_in_the_database", queue="dataset")
+def wait_in_the_database() -> None:
+    """Wait in the server for the gate, through the session every task has."""
+    db.session.execute(text("SELECT pg_advisory_xact_lock_shared(:gate)"), {"gate": GATE})
 
 
 @shared_task(name="tests.count", queue="dataset")

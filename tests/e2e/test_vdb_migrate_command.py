@@ -8,8 +8,15 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from shared.models import db
 from tests.fixtures.application import Reader, Submit
-from tests.fixtures.commands import RAG_WORKER, StartCommand, rag_worker, start_command
+from tests.fixtures.commands import (
+    COMMAND_SECONDS,
+    RAG_WORKER,
+    StartCommand,
+    rag_worker,
+    start_command,
+)
 from tests.fixtures.waiting import eventually
 from tests.fixtures.worker_process import StartWorker
 
@@ -99,24 +106,28 @@ def test_a_killed_worker_and_a_killed_command_are_gone_on_after(
     worker = start_worker("threads", 2, DELIVERY_LEASE_SECONDS="5", **qdrant)
     reader.await_completed(*(one.document_id for one in submissions))
     found = search(7)
-    command = start_command([RAG_WORKER, *TO_QDRANT, "--batch", "1"], **qdrant)
 
     def moved() -> int:
         session.rollback()
         done = text("SELECT count(*) FROM index_build_documents WHERE status = 'completed'")
         return session.scalar(done) or 0
 
-    eventually(lambda: moved() > 5)
-    worker.kill()
-    command.end(signal.SIGKILL)
+    with Session(db.engine) as another:
+        # A document that is locked cannot be moved: it is not over before the worker is killed.
+        lock = text("SELECT id FROM documents WHERE id = :id FOR NO KEY UPDATE")
+        another.execute(lock, {"id": submissions[-1].document_id})
+        command = start_command([RAG_WORKER, *TO_QDRANT, "--batch", "1"], **qdrant)
+        eventually(lambda: moved() > 5)
+        worker.kill()
+        command.end(signal.SIGKILL)
     assert store(session) == "pgvector"
     assert search(7) == found
 
+    again = start_command([RAG_WORKER, *TO_QDRANT, "--timeout", "300"], **qdrant)
+    again.await_output("is being moved already, asked for by")
     start_worker("threads", 2, DELIVERY_LEASE_SECONDS="5", SWEEP_SECONDS="1", **qdrant)
-    ended = rag_worker(*TO_QDRANT, "--timeout", "90", **qdrant)
-    assert ended.code == 0, ended.err
-    assert "64 documents with 64 vectors copied and verified" in ended.out
-    assert "is being moved already, asked for by" in ended.err
+    assert again.process.wait(COMMAND_SECONDS) == 0, again.output()
+    assert "64 documents with 64 vectors copied and verified" in again.output()
     assert store(session) == "qdrant"
     eventually(lambda: vectors(session) == 0)
 
