@@ -26,15 +26,15 @@ def test_a_worker_that_is_ten_minutes_ahead_is_named(
 
     eventually(lambda: line in worker.output())
 
-    seen = rag_worker("health", **QUICK)
+    seen = rag_worker("health")
     assert seen.code == 0, "leases go by the database's clock: nothing is broken"
     assert line in seen.err
     (shown,) = rag_worker("workers", "--json").json()["workers"]
-    assert shown["clock_offset_seconds"] == pytest.approx(600, abs=5)
+    assert shown["clock_offset_seconds"] == pytest.approx(600, abs=60)
 
 
 def test_a_clock_that_is_right_is_no_matter(start_worker: StartWorker) -> None:
     worker = start_worker("threads", 1, **QUICK)
 
-    assert "clock" not in rag_worker("health", **QUICK).err
+    assert "clock" not in rag_worker("health").err
     assert "clock of worker" not in worker.output()

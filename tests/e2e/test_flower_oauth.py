@@ -44,7 +44,7 @@ def oauth(name: str, allowed: str, port: int, **variables: str) -> dict[str, str
 
 def redirected(flower: Flower, path: str) -> str:
     """Where somebody without a login is sent."""
-    connection = HTTPConnection("127.0.0.1", flower.port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", flower.port, timeout=300)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()

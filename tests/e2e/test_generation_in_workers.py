@@ -31,7 +31,7 @@ def environment(
         "GENERATION_BASE_URL": chat_server.url,
         "GENERATION_CONTEXT_TOKENS": "2048",
         "GENERATION_OUTPUT_TOKENS": "200",
-        "DELIVERY_LEASE_SECONDS": "3",
+        "DELIVERY_LEASE_SECONDS": "8",
         "SWEEP_SECONDS": "1",
         "OUTBOX_REDELIVERY_SECONDS": "2",
     }
@@ -88,7 +88,7 @@ def test_prose_becomes_questions_and_a_summary_though_the_model_says_later_and_w
     def pause_at_the_third(asked: Asked) -> Answer:
         answer = pairs_or_summary(asked)
         if len(chat_server.asked) == slow:
-            answer.pause_seconds = 60
+            answer.pause_seconds = 3600
         return answer
 
     chat_server.always = pause_at_the_third

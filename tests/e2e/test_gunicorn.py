@@ -21,6 +21,7 @@ from tests.fixtures.waiting import eventually
 from worker.cli.stack.children import free_port, kill_group, spawn
 
 ROOT = Path(__file__).parents[2]
+SECONDS = 300
 REQUESTS = 20
 
 
@@ -50,11 +51,11 @@ def service(
     def answers() -> bool:
         assert process.poll() is None, log.read_text()
         try:
-            return httpx.get(f"{url}/livez", timeout=5).is_success
+            return httpx.get(f"{url}/livez", timeout=SECONDS).is_success
         except httpx.TransportError:
             return False
 
-    eventually(answers, 60)
+    eventually(answers)
     yield url, process
     kill_group(process)
 
@@ -73,19 +74,21 @@ def test_requests_that_wait_in_the_database_wait_beside_each_other(
     ):
         holder.execute(text("SELECT pg_advisory_lock(4711)"))
         try:
-            asked = [threads.submit(httpx.get, f"{url}/wait", timeout=60) for _ in range(REQUESTS)]
+            asked = [
+                threads.submit(httpx.get, f"{url}/wait", timeout=SECONDS) for _ in range(REQUESTS)
+            ]
             # One worker process: were psycopg2 not patched, the first would hold up all others.
-            eventually(lambda: holder.scalar(waiting) == REQUESTS, 30)
-            assert httpx.get(f"{url}/livez", timeout=5).json() == {"status": "ok"}
+            eventually(lambda: holder.scalar(waiting) == REQUESTS)
+            assert httpx.get(f"{url}/livez", timeout=SECONDS).json() == {"status": "ok"}
         finally:
             holder.execute(text("SELECT pg_advisory_unlock(4711)"))
         assert [one.result().json() for one in asked] == [{"done": True}] * REQUESTS
 
-    assert httpx.get(f"{url}/readyz", timeout=5).json() == {"status": "ok", "problems": []}
-    figures = httpx.get(f"{url}/metrics", timeout=5).text
+    assert httpx.get(f"{url}/readyz", timeout=SECONDS).json() == {"status": "ok", "problems": []}
+    figures = httpx.get(f"{url}/metrics", timeout=SECONDS).text
     assert 'rag_worker_outbox_unpublished{queue="mail"} 0.0' in figures
     process.send_signal(signal.SIGTERM)
-    assert process.wait(40) == 0
+    assert process.wait(SECONDS) == 0
 
 
 @pytest.mark.parametrize("service", [3], indirect=True)
@@ -97,7 +100,7 @@ def test_each_of_several_processes_shows_the_same_figures(
     answered = set()
 
     for _ in range(20):  # a connection each: the kernel gives it to any of them
-        with httpx.Client(timeout=10) as client:
+        with httpx.Client(timeout=SECONDS) as client:
             text = client.get(f"{url}/metrics").text
         seen = parsed(text)
         answered.add(seen.get("outbox_unpublished", queue="dataset"))
@@ -107,4 +110,4 @@ def test_each_of_several_processes_shows_the_same_figures(
 
     assert answered == {7}
     process.send_signal(signal.SIGTERM)
-    assert process.wait(40) == 0
+    assert process.wait(SECONDS) == 0

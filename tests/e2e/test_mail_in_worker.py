@@ -30,7 +30,7 @@ def test_killed_in_the_middle_every_mail_arrives_and_doubles_are_unconfirmed_one
 ) -> None:
     server = start_mail_server(seconds=0.05)
     quick = {
-        "DELIVERY_LEASE_SECONDS": "2",
+        "DELIVERY_LEASE_SECONDS": "8",
         "SWEEP_SECONDS": "1",
         "OUTBOX_REDELIVERY_SECONDS": "1",
         "LOG_LEVEL": "INFO",

@@ -125,7 +125,7 @@ def test_servers_that_are_black_holes_cost_no_more_than_the_timeout(
         "rag-worker: the database does not answer within 0.3 s",
         "rag-worker: the broker does not answer within 0.3 s",
     ]
-    assert seconds < 20, "on an idle machine it is one"
+    assert seconds < 50, "on an idle machine it is one"
     assert health("--live", **away).code == 0, "a restart brings no server back"
 
 

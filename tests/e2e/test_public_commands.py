@@ -47,7 +47,7 @@ def test_a_worker_starts_and_works(
 
     assert document.error is None
     assert document.total_segments == 1
-    replies = project.extensions["celery"].control.inspect(timeout=5).active_queues()
+    replies = project.extensions["celery"].control.inspect(timeout=300, limit=1).active_queues()
     (served,) = replies.values()
     assert [queue["name"] for queue in served] == QUEUES.split(",")
 
@@ -118,7 +118,7 @@ def status(url: str, login: str = "") -> int | None:
 
 def listed(url: str) -> dict[str, object]:
     """The workers Flower lists."""
-    with urlopen(request(url, LOGIN), timeout=20) as answer:
+    with urlopen(request(url, LOGIN), timeout=300) as answer:
         workers: dict[str, object] = json.load(answer)
         return workers
 

@@ -14,6 +14,7 @@ from tests.fixtures.application import Reader, Submit
 from tests.fixtures.commands import Ran, rag_worker
 from tests.fixtures.messages import Messages
 from tests.fixtures.outbox_rows import Outbox
+from tests.fixtures.waiting import eventually
 from tests.fixtures.worker_process import StartWorker
 from worker.wiring import sweep
 
@@ -107,11 +108,12 @@ def test_a_worker_of_some_queues_names_the_others_and_so_does_health(
     app: Flask, start_worker: StartWorker
 ) -> None:
     worker = start_worker("solo", 1, "-Q", "dataset,mail", PRESENCE_SECONDS="0.3")
+    eventually(lambda: "no worker serves so far" in worker.output())
     (line,) = [one for one in worker.output().splitlines() if "no worker serves so far" in one]
     assert "ops_trace" in line
     assert "dataset" not in line
 
-    ran = rag_worker("health", PRESENCE_SECONDS="5")
+    ran = rag_worker("health")
     assert ran.code == 0, "an empty queue is no problem yet"
     assert "no worker serves the queue ops_trace" in ran.err
     assert "serves the queue dataset" not in ran.err

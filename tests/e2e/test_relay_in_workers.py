@@ -146,7 +146,7 @@ def test_a_worker_that_starts_sweeps_at_once_and_serves_its_metrics(
     start("prefork", METRICS_PORT=str(port), SWEEP_SECONDS="3600")
     all_done(rows, redis, 3)
 
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=300) as answer:
         lines = answer.read().decode().splitlines()
     assert 'rag_worker_relay_published_total{queue="dataset"} 3.0' in lines
     assert 'rag_worker_dead_letters{queue="dataset"} 0.0' in lines

@@ -21,7 +21,7 @@ def test_a_url_is_indexed_explained_watched_and_synced(
 ) -> None:
     url = web.page("/guide", b"The oven is hot.", ETag='"1"')
     answer, gate = web.pages["/guide"], threading.Event()
-    web.pages["/guide"] = lambda request: (gate.wait(60), answer(request))[1]
+    web.pages["/guide"] = lambda request: (gate.wait(300), answer(request))[1]
 
     made = rag_worker("index", "--url", url, "--no-wait", "--json")
     assert made.code == 0, made.err
@@ -43,12 +43,14 @@ def test_a_url_is_indexed_explained_watched_and_synced(
     web.page("/guide", b"The fridge is cold.")
     synced = rag_worker("documents", "sync", "--dataset", "default")
     assert synced.out == "1 will be fetched\n"
-    again = rag_worker("index", "--url", url, "--timeout", "60")
+    # What is under way is not begun a second time.
+    assert rag_worker("status", "--watch", "--until-rest").code == 0
+    again = rag_worker("index", "--url", url, "--timeout", "300")
     assert again.out.startswith("1 indexed, 0 unchanged, 0 submitted, 0 failed"), again
     assert "fridge" in rag_worker("search", "What is cold?").out
 
     web.page("/guide", status=404)
-    gone = rag_worker("index", "--url", url, "--timeout", "60")
+    gone = rag_worker("index", "--url", url, "--timeout", "300")
     assert gone.code == 1
     assert "404" in gone.out
     assert "fridge" in rag_worker("search", "What is cold?").out

@@ -38,7 +38,7 @@ class Worker:
     def drain(self, messages: int) -> list[Any]:
         """Wait until so many have come; the content of all."""
         while len(self.messages) < messages:
-            self.connection.drain_events(timeout=10)
+            self.connection.drain_events(timeout=300)
         return self.contents()
 
     def contents(self) -> list[Any]:

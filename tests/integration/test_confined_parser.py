@@ -281,7 +281,7 @@ def test_two_threads_parse_at_once(make: Make, tmp_path: Path) -> None:
     waiting = parser.parse(f"steps {tmp_path / 'signpost'}".encode(), "a.pdf")
     next(waiting)
     with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(texts, parser, "echo meanwhile").result(30) == ["meanwhile"]
+        assert pool.submit(texts, parser, "echo meanwhile").result(300) == ["meanwhile"]
     (tmp_path / "signpost").touch()
     assert [page.text for page in waiting] == ["last"]
 
@@ -289,7 +289,7 @@ def test_two_threads_parse_at_once(make: Make, tmp_path: Path) -> None:
 def test_a_child_outlives_the_thread_that_started_it(make: Make) -> None:
     parser = make()
     with ThreadPoolExecutor(1) as pool:
-        started = pool.submit(pid_of, parser).result(30)
+        started = pool.submit(pid_of, parser).result(300)
     assert pid_of(parser) == started
 
 

@@ -33,7 +33,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become 
 
 def run(uri: str, *statements: str) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
-    connection = psycopg2.connect(uri.replace("+psycopg2", ""), connect_timeout=5)
+    connection = psycopg2.connect(uri.replace("+psycopg2", ""), connect_timeout=60)
     with closing(connection), connection, connection.cursor() as cursor:
         for statement in statements:
             cursor.execute(statement)

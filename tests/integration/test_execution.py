@@ -88,11 +88,11 @@ def test_what_waits_for_a_retry_waits_in_the_outbox(
         start_worker, DELIVERY_RETRY_BUDGET_SECONDS="3600", CELERY_VISIBILITY_TIMEOUT_SECONDS="60"
     )
     waiting = [
-        send("probe.transient", f"{send.__name__} {number}", 60)
+        send("probe.transient", f"{send.__name__} {number}", 600)
         for number in range(SLOTS)
         for send in (messages.write, messages.delay)
     ]
-    asked = messages.write("probe.asks_for_a_retry", "asked", 60)
+    asked = messages.write("probe.asks_for_a_retry", "asked", 600)
     named = messages.celery.send_task(
         "probe.transient", args=["named by its caller"], task_id="order-4711"
     )
@@ -100,7 +100,7 @@ def test_what_waits_for_a_retry_waits_in_the_outbox(
     for message_id in (*waiting, asked):
         row = messages.await_handed_back(message_id)
         assert (row.attempts, row.deaths, row.lease_expires_at) == (1, 0, None)
-        assert 30 < seconds_from_now(row.available_at) < 61, "as long as the peer asked for"
+        assert 200 < seconds_from_now(row.available_at) < 601, "as long as the peer asked for"
         if message_id != asked:
             assert row.error == "come back later"
 
@@ -198,7 +198,7 @@ def outage(server_uri: URL, database_uri: str) -> Iterator[Callable[[], Any]]:
 def test_a_database_that_goes_away_loses_nothing(
     messages: Messages, start_worker: StartWorker, outage: Callable[..., Any]
 ) -> None:
-    worker = start(start_worker, DELIVERY_LEASE_SECONDS="2")
+    worker = start(start_worker, DELIVERY_LEASE_SECONDS="6")
     messages.await_gone(*(messages.write("probe.quiet", "before") for _ in range(SLOTS)))
 
     # Connections that were cut are no failure, at the pick-up or at the end.

@@ -58,22 +58,22 @@ def test_a_claim_takes_the_next_token_counts_an_attempt_and_writes_its_values(
     engine: Engine, row_id: UUID
 ) -> None:
     with Session(engine) as session, session.begin():
-        taken = claim(session, Document, row_id, 60, error="being read")
+        taken = claim(session, Document, row_id, 600, error="being read")
 
     assert taken is not None
     assert (taken.token, taken.attempt) == (1, 1)
     row = columns(engine, row_id)
     assert (row.lease_token, row.attempts, row.error) == (1, 1, "being read")
-    assert 55 < row.seconds <= 60
+    assert 300 < row.seconds <= 600
 
 
 def test_nobody_claims_what_is_held_gone_or_not_claimable(engine: Engine, row_id: UUID) -> None:
     with Session(engine) as session, session.begin():
         waiting = Document.indexing_status == DocumentStatus.WAITING
-        assert claim(session, Document, row_id, 60, ~waiting) is None
+        assert claim(session, Document, row_id, 600, ~waiting) is None
         assert claim(session, Document, uuid4(), 60) is None
-        assert claim(session, Document, row_id, 60, waiting) is not None
-        assert claim(session, Document, row_id, 60, waiting) is None
+        assert claim(session, Document, row_id, 600, waiting) is not None
+        assert claim(session, Document, row_id, 600, waiting) is None
 
     assert columns(engine, row_id).attempts == 1
 
@@ -87,7 +87,7 @@ def test_of_two_claimers_exactly_one_wins(engine: Engine, row_id: UUID) -> None:
             with Session(engine) as session:
                 session.connection()
                 together.wait(300)
-                taken = claim(session, Document, row_id, 60)
+                taken = claim(session, Document, row_id, 600)
                 session.commit()
             if taken is not None:
                 won.append(taken)
@@ -107,10 +107,10 @@ def test_a_lease_that_ran_out_is_taken_and_its_old_token_writes_nothing(
     engine: Engine, row_id: UUID, expire: Callable[[UUID], None]
 ) -> None:
     with Session(engine) as session, session.begin():
-        old = claim(session, Document, row_id, 60)
+        old = claim(session, Document, row_id, 600)
     expire(row_id)
     with Session(engine) as session, session.begin():
-        new = claim(session, Document, row_id, 60)
+        new = claim(session, Document, row_id, 600)
 
     assert old is not None
     assert new is not None
@@ -124,14 +124,14 @@ def test_a_lease_that_ran_out_is_taken_and_its_old_token_writes_nothing(
 
     row = columns(engine, row_id)
     assert (row.lease_token, row.error) == (2, None)
-    assert 55 < row.seconds <= 60, "the new owner's lease is as it was"
+    assert 300 < row.seconds <= 600, "the new owner's lease is as it was"
     with Session(engine) as session:
         assert session.get_one(Document, row_id).name == "a.txt"
 
 
 def test_a_renewal_prolongs_a_release_frees(engine: Engine, row_id: UUID) -> None:
     with Session(engine) as session, session.begin():
-        taken = claim(session, Document, row_id, 5)
+        taken = claim(session, Document, row_id, 60)
     assert taken is not None
     longer = replace(taken, seconds=500)
 
@@ -149,7 +149,7 @@ def test_a_renewal_prolongs_a_release_frees(engine: Engine, row_id: UUID) -> Non
 
 def test_a_deleted_row_is_a_lost_lease(engine: Engine, row_id: UUID) -> None:
     with Session(engine) as session, session.begin():
-        taken = claim(session, Document, row_id, 60)
+        taken = claim(session, Document, row_id, 600)
         session.execute(delete(Document).where(Document.id == row_id))
     assert taken is not None
 
@@ -160,8 +160,8 @@ def test_a_deleted_row_is_a_lost_lease(engine: Engine, row_id: UUID) -> None:
 
 def test_the_clock_is_the_databases(engine: Engine, row_id: UUID) -> None:
     with Session(engine) as session, session.begin():
-        assert claim(session, Document, row_id, 60) is not None
-        assert claim(session, Document, row_id, 60) is None
+        assert claim(session, Document, row_id, 600) is not None
+        assert claim(session, Document, row_id, 600) is None
 
     with Session(engine) as session, session.begin():
         session.execute(text("CREATE SCHEMA tomorrow"))
@@ -173,8 +173,8 @@ def test_the_clock_is_the_databases(engine: Engine, row_id: UUID) -> None:
                 )
             )
         session.execute(text("SET LOCAL search_path = tomorrow, pg_catalog, public"))
-        # To the worker's clock the first lease has most of its minute left.
-        assert claim(session, Document, row_id, 60) is not None
+        # To the worker's clock the first lease has most of its time left.
+        assert claim(session, Document, row_id, 600) is not None
 
     day = timedelta(days=1).total_seconds()
-    assert day + 55 < columns(engine, row_id).seconds <= day + 60
+    assert day + 300 < columns(engine, row_id).seconds <= day + 600

@@ -49,7 +49,7 @@ class Stream(io.RawIOBase):
             if self._breaks:
                 raise ConnectionResetError("the upload broke off")
             if self._meet:
-                self._meet.wait(10)
+                self._meet.wait(300)
             return b""
         self._left -= 1
         return b"x" * min(size, MEGABYTE)

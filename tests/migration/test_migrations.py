@@ -118,7 +118,7 @@ def test_ten_processes_at_once_migrate_once(
 ) -> None:
     processes = [start_upgrade(empty_database_uri, redis_url, tmp_path) for _ in range(PROCESSES)]
 
-    outputs = [process.communicate(timeout=100)[0] for process in processes]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
 
     assert [process.returncode for process in processes] == [0] * PROCESSES, outputs
     assert sum(output.count("applied migration 0001") for output in outputs) == 1, outputs

@@ -66,5 +66,5 @@ def test_a_plain_delay_carries_it_too() -> None:
     celery = Celery(broker="memory://", set_as_current=False)
     with carrying(traceparent=TRACEPARENT), celery.connection_for_write() as connection:
         celery.send_task("any.task", connection=connection)
-        message: Any = connection.SimpleQueue("celery").get(timeout=1)
+        message: Any = connection.SimpleQueue("celery").get(timeout=60)
     assert message.headers["traceparent"] == TRACEPARENT

@@ -17,7 +17,7 @@ needs_promtool = pytest.mark.skipif(
 
 def promtool(*arguments: object) -> str:
     command = [str(PROMTOOL), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
