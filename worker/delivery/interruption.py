@@ -141,6 +141,10 @@ class Interruptible:
         raise NotImplementedError
 
 
+#: See ``_is_on_an_edge``.
+_EXIT = Interruptible.__exit__.__code__
+
+
 def interruptible() -> Interruptible:
     """Make a block something to stop from outside; see the class."""
     return Interruptible.current()
@@ -160,9 +164,18 @@ class _ThreadFlow(Interruptible):
 
     def _send(self) -> None:
         with self._sending:
-            frame = sys._current_frames().get(self._thread_id)  # noqa: SLF001 - its public name
-            if not self._finished and not _is_on_an_edge(frame):
-                _raise_in_thread(self._thread_id, _Interruption)
+            # From the look at the thread to the order no other thread gets its turn: those
+            # change places at calls and jumps, and the look is the loop's own step.
+            for frames in iter(sys._current_frames, None):  # noqa: SLF001 - its public name
+                if self._thread_id in frames:
+                    frame = frames[self._thread_id]
+                    if not (
+                        self._finished
+                        or frame.f_code is _EXIT
+                        or frame.f_globals["__name__"] == "contextlib"
+                    ):
+                        _raise_in_thread(self._thread_id, _Interruption)
+                return
 
 
 class _SignalledFlow(Interruptible):
@@ -274,9 +287,7 @@ def _is_on_an_edge(frame: FrameType | None) -> bool:
     An exception in the very first instruction of an ``__exit__``, ours or that of a
     ``contextmanager`` around ours, would leave the block past all of our code.
     """
-    return frame is not None and (
-        frame.f_code is Interruptible.__exit__.__code__ or _module_of(frame) == "contextlib"
-    )
+    return frame is not None and (frame.f_code is _EXIT or _module_of(frame) == "contextlib")
 
 
 def _module_of(frame: FrameType) -> str:
