@@ -137,7 +137,7 @@ def compared_at(
                 "ms",
                 (min(found), max(found)),
                 (ratio if quantile == 50 else values[BARE] / value) if is_ours else None,
-                TARGET if is_ours and quantile == 50 else None,
+                TARGET if is_ours else None,
                 BARE if is_ours else "",
                 len(found),
             )
