@@ -5,7 +5,7 @@ import os
 import time
 from typing import Any
 
-from celery import shared_task
+from celery import Task, shared_task
 from redis import Redis
 from sqlalchemy import text
 
@@ -61,6 +61,13 @@ def steps(name: str, number: int) -> None:
         runs.checkpoint()
         time.sleep(0.05)
     record(ENDED, name)
+
+
+@shared_task(name="tests.fails_at_length", base=Task)
+def fails_at_length() -> None:
+    """Say more than fits into a pipe; no task of ours, that would not begin in a shutdown."""
+    record(BEGUN, "fails at length")
+    raise ValueError("x" * 500_000)
 
 
 @shared_task(name="tests.alive", ignore_result=False)

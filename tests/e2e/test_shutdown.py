@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable
 from uuid import UUID
 
+import psutil
 import pytest
 from flask import Flask
 from redis import Redis
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from shared.models import DocumentStatus, OutboxMessage
+from shared.models import DocumentStatus, OutboxMessage, WorkerNode
 from shared.queueing import outbox
 from tests.e2e.delivery_tasks import BEGUN, ENDED
 from tests.fixtures.application import Reader, Submit
@@ -108,6 +109,29 @@ def test_a_second_signal_loses_nothing_either(
     assert left.args[0] == "long"
     start_worker("threads", 2, *LOADED, **lease)
     eventually(lambda: redis.lrange(BEGUN, 0, -1).count("long") == 2, SOON_SECONDS)
+
+
+def test_a_child_that_says_more_than_anybody_waits_for_holds_up_no_shutdown(
+    app: Flask, redis: Redis, session: Session, start_worker: StartWorker
+) -> None:
+    worker = start_worker("prefork", 1, *LOADED, **GRACE)
+
+    def is_reported() -> bool:
+        session.rollback()
+        return session.get(WorkerNode, worker.name) is not None
+
+    eventually(is_reported, SECONDS)
+    (child,) = psutil.Process(worker.pid).children()
+    child.suspend()
+    app.extensions["celery"].send_task("tests.fails_at_length", queue="dataset")
+    # Written to the child, who has not accepted it: Celery forgets it when it stops.
+    eventually(lambda: "Task tests.fails_at_length" in worker.output(), SECONDS)
+    worker.process.send_signal(signal.SIGTERM)
+    eventually(lambda: not is_reported(), SECONDS)
+    child.resume()
+
+    assert worker.process.wait(SOON_SECONDS) == 0
+    assert redis.llen(BEGUN) == 1
 
 
 def test_a_document_half_way_goes_back_to_waiting_and_is_completed_by_the_next(

@@ -21,6 +21,7 @@ from shared.queueing.task import FlaskTask
 from shared.settings import Settings
 from worker.delivery import lease, runs, shared_counter, shutdown
 from worker.delivery.buffered_events import BufferedEvents
+from worker.delivery.draining import Draining
 from worker.delivery.execution import Execution
 from worker.delivery.frozen import end_idle_transactions
 from worker.delivery.heartbeat import Heartbeat
@@ -153,6 +154,7 @@ def install(flask_app: Flask) -> None:
     FlaskTask.Request = f"{__name__}:Request"
     step = type("RelayStep", (RelayStep,), {"flask_app": flask_app, "engine": engine})
     celery.steps["worker"].add(step)
+    celery.steps["worker"].add(Draining)
     celery.steps["consumer"].add(BufferedEvents)
 
 
