@@ -117,6 +117,20 @@ def test_statements_do_not_grow_with_the_documents_of_a_message(
     assert len(statements) == 10, statements
 
 
+def test_in_a_new_dataset_only_the_first_ends_alone(
+    session: Session, dataset_id: UUID, submit: Submit
+) -> None:
+    contents = {f"{number}.txt": TEXT + str(number).encode() for number in range(6)}
+    ids = [one.document_id for one in submit(contents)]
+
+    with counted_commits() as commits:
+        index_documents(dataset_id, ids, indexing_needs())
+
+    assert {one.active_version for one in rows(session, ids)} == {1}
+    # One claim, the end that says how long vectors are, and one end.
+    assert len(commits) == 3
+
+
 def test_one_that_is_gone_meanwhile_leaves_the_others_whole(
     session: Session, dataset_id: UUID, ids: list[UUID], reader: Reader
 ) -> None:

@@ -4,12 +4,14 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from shared.queueing import task_context
 from worker.providers.embedder import Embeddings, Part
 from worker.providers.embedding_requests import Outcome, RequestLimits
+
+_LOOK_SECONDS = 1.0
 
 
 def _do(work: Callable[..., Any], *args: Any) -> Any:
@@ -39,6 +41,18 @@ class Call:
     sent: int = 0
     under_way: int = 0
     is_over: bool = False
+
+    def arrivals(self) -> Iterator[Outcome]:
+        """What comes of it, as it comes."""
+        while True:
+            try:
+                # A thread that waits in C is interrupted when that returns, not before.
+                found = self.outcomes.get(timeout=_LOOK_SECONDS)
+            except Empty:
+                continue
+            if found is None:
+                return
+            yield found
 
     @property
     def is_sent(self) -> bool:

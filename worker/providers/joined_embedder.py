@@ -55,7 +55,7 @@ class JoinedEmbedder:
         call = Call(texts, [self._embedder.count_tokens(text) for text in texts])
         requests = self._joined(call)
         try:
-            yield from parts_of(iter(call.outcomes.get, None), self.model)
+            yield from parts_of(call.arrivals(), self.model)
         finally:
             requests.leave(call)
 

@@ -6,11 +6,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from shared.errors import ConfigurationError, IndexReplaced, LeaseLost, Permanent
-from shared.models import DocumentStatus
+from shared.models import Dataset, DocumentStatus
 from worker.delivery.leased_run import run_leased
 from worker.services.dataset import activation, keywords, segments, vector_batches
 from worker.services.dataset.activation import Totals
@@ -93,6 +93,8 @@ class EndsTogether:
         self._needs = needs
         self._leases = ExitStack()
         self._finished: list[Finished] = []
+        #: Of the dataset that the documents are all of, once it was looked up.
+        self._dimension: int | None = None
 
     @property
     def is_full(self) -> bool:
@@ -114,12 +116,26 @@ class EndsTogether:
         return (
             job.has_vectors
             and job.active_version is None
-            and job.embedding_dimension is not None
             and job.lease.deaths + 1 < self._needs.max_deaths
             and not stored
             and not self._needs.vectors.at(job.vector_store).is_external
             and all(one.vector is not None and not one.children for one in embedded)
+            and (job.embedding_dimension is not None or self._is_known_meanwhile(job, embedded))
         )
+
+    def _is_known_meanwhile(self, job: Job, embedded: Sequence[EmbeddedPassage]) -> bool:
+        """Whether another document has told the dataset its dimension since this one was claimed.
+
+        All that workers begin at the same time in a new dataset is claimed without one.
+        """
+        if self._dimension is None:
+            query = select(Dataset.embedding_dimension).where(
+                Dataset.id == job.dataset_id,
+                Dataset.vector_store == self._needs.vectors.at(job.vector_store).name,
+            )
+            with self._needs.sessions() as session:
+                self._dimension = session.scalar(query)
+        return {len(one.vector) for one in embedded if one.vector is not None} == {self._dimension}
 
     def add(self, finished: Finished) -> None:
         """Take a run over, with its lease."""
