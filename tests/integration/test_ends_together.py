@@ -113,8 +113,8 @@ def test_statements_do_not_grow_with_the_documents_of_a_message(
     index_documents(dataset_id, ids, indexing_needs())
     event.remove(db.engine, "before_cursor_execute", note)
 
-    # Their sizes, the claim, what they are; the leases, the index, three copies, a savepoint.
-    assert len(statements) == 10, statements
+    # Their sizes, the claim, what they are; the leases, the index, three copies.
+    assert len(statements) == 8, statements
 
 
 def test_in_a_new_dataset_only_the_first_ends_alone(
