@@ -41,14 +41,15 @@ def init_app(app: Flask) -> None:
         # Before the first connection: a listener that is added while others are being called,
         # by another thread or greenlet, ends their call.
         if settings.database.is_mysql:
-            _prepare_mysql(db.engine)
+            prepare_mysql(db.engine)
         else:
             _begin_transactions_again(db.engine)
             _copy_in(db.engine)
         _check_idle_connections(db.engine)
 
 
-def _prepare_mysql(engine: Engine) -> None:
+def prepare_mysql(engine: Engine) -> None:
+    """Give an engine of MariaDB or MySQL what its connections need; opens none."""
     # Takes a while to import, and PostgreSQL needs none of it.
     from shared.mysql import install
 

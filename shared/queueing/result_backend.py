@@ -18,47 +18,22 @@ from celery.signals import worker_process_init
 from kombu.utils.encoding import ensure_bytes
 from kombu.utils.json import dumps
 from psycopg2.extensions import connection
-from sqlalchemy import Table, bindparam, create_engine, func, literal_column, make_url
+from sqlalchemy import Engine, Table, bindparam, func, literal_column
 from sqlalchemy.dialects.postgresql import Insert, insert
-from sqlalchemy.exc import ArgumentError, InternalError
+from sqlalchemy.exc import InternalError, OperationalError
 from sqlalchemy.orm import Session
 
 from shared.errors import ConfigurationError
 from shared.queueing import trace_context
 from shared.queueing.group_writer import GroupWriter, can_succeed_later
 from shared.queueing.pipelined_writer import PipelinedWriter
+from shared.queueing.result_engine import ENGINE_OPTIONS, result_engine, result_url
 from shared.queueing.result_request import request_columns
+from shared.queueing.row_writer import RowWriter
+from shared.settings import mysql
 
-DRIVER = "postgresql+psycopg2"
-
-# The rows of the application are the truth about the work and are committed durably
-# before this; a result row only reports on it, so a task need not wait for the disk
-# once more: 0.14 ms for each flush on a fast one (pg_test_fsync), against 0.2 ms for a
-# whole store. A crash of the server may lose the reports of its last ~600 ms (3 x
-# wal_writer_delay), never corrupt them; who waits on ``AsyncResult.get`` needs a timeout.
-SERVER_OPTIONS = "-c synchronous_commit=off -c timezone=UTC"
-
-ENGINE_OPTIONS: dict[str, Any] = {
-    # One connection writes for the whole process; the others serve readers.
-    "pool_size": 10,
-    "max_overflow": 0,
-    "pool_timeout": 30,
-    "pool_recycle": 3600,
-    # The most recently used connection first: a quiet process touches one, not ten.
-    "pool_use_lifo": True,
-    # A ping would double the round trips. A dead connection shows at the statement,
-    # SQLAlchemy then drops every older one, and running an upsert twice is harmless.
-    "pool_pre_ping": False,
-    # A host that vanished must end in an error and a retry: tasks wait for it in line.
-    "connect_args": {
-        "connect_timeout": 10,
-        "options": SERVER_OPTIONS,
-        "keepalives_idle": 15,
-        "keepalives_interval": 5,
-        "keepalives_count": 3,
-        "tcp_user_timeout": 30_000,
-    },
-}
+#: What MariaDB and MySQL say as a standby: --read-only, a transaction that only reads.
+_READ_ONLY = {1290, 1792, 1836}
 
 # Ten retries from 10 ms doubling up to 10 s, jittered, outlast a restart of the
 # database by 10 s on average; the stock three give up after 70 ms and lose the result.
@@ -69,12 +44,12 @@ def result_backend_settings(uri: str) -> dict[str, Any]:
     """Return the Celery settings that store results at ``uri``.
 
     Args:
-        uri: An SQLAlchemy URI, ``postgresql+psycopg2://...``.
+        uri: An SQLAlchemy URI, ``postgresql+psycopg2://...``, or of MariaDB or MySQL.
 
     Raises:
         ConfigurationError: The URI is malformed or names another driver.
     """
-    _require_driver(uri)
+    result_url(uri)
     return {
         "result_backend": f"{PooledDatabaseBackend.__module__}:{PooledDatabaseBackend.__name__}",
         # Apart, since Celery shows result_backend in its reports and masks this one whole.
@@ -88,8 +63,8 @@ class PooledDatabaseBackend(DatabaseBackend):
     It never creates, inspects or alters a table: those come from the migrations.
 
     Raises:
-        ConfigurationError: The database is not PostgreSQL on psycopg2, or the results
-            would be pickled.
+        ConfigurationError: The database is neither PostgreSQL on psycopg2 nor MariaDB or
+            MySQL on PyMySQL, or the results would be pickled.
     """
 
     app: Any
@@ -101,7 +76,7 @@ class PooledDatabaseBackend(DatabaseBackend):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        _require_driver(self.url)
+        url = result_url(self.url)
         if self.serializer == "pickle":
             raise ConfigurationError("result_serializer may not be pickle: it runs what it reads.")
         conf = self.app.conf
@@ -112,22 +87,14 @@ class PooledDatabaseBackend(DatabaseBackend):
         # One for all threads: Celery keeps a backend per thread otherwise, and to it
         # every greenlet is a thread.
         self.thread_safe = True
-        self.engine = create_engine(
-            self.url,
-            **ENGINE_OPTIONS | (self.engine_options if chosen else {}),
-            # Every statement here stands alone: no BEGIN, no COMMIT, nothing to roll back.
-            isolation_level="AUTOCOMMIT",
-            pool_reset_on_return=None,
-            paramstyle="format",
-            hide_parameters=True,
-        )
+        self.engine = result_engine(url, self.engine_options if chosen else {})
         if self.session_manager.engine_callback is not None:
             self.session_manager.engine_callback(self.engine)
         tasks, groups = self.task_cls.__table__, self.taskset_cls.__table__
         self._columns = [column.name for column in tasks.columns if column.name != "id"]
         self._is_extended = conf.find_value_for_key("extended", "result")
-        self._tasks = GroupWriter(self.engine, _upsert(tasks, "task_id", keep="stamps"))
-        self._groups = GroupWriter(self.engine, _upsert(groups, "taskset_id"))
+        self._tasks = _writer(self.engine, tasks, "task_id", keep="stamps")
+        self._groups = _writer(self.engine, groups, "taskset_id")
         self._pipelined: PipelinedWriter | None = None
         _backends.add(self)
 
@@ -144,7 +111,7 @@ class PooledDatabaseBackend(DatabaseBackend):
 
         Broken connections need nothing here, SQLAlchemy has dropped them already.
         """
-        if isinstance(exc, InternalError):
+        if isinstance(exc, InternalError) or _is_read_only(exc):
             self.engine.dispose()
 
     def forget_parent(self) -> None:
@@ -182,11 +149,12 @@ class PooledDatabaseBackend(DatabaseBackend):
         if request and self._is_extended:
             row |= request_columns(self.app, request, self._bytes)
         # The listeners of the application's engine know nothing of this one.
-        with trace_context.calling("store_result", db_system="postgresql", db_operation="upsert"):
+        system = self.engine.dialect.name
+        with trace_context.calling("store_result", db_system=system, db_operation="upsert"):
             self._writer().store(row)
 
-    def _writer(self) -> GroupWriter | PipelinedWriter:
-        if not _process.runs_one_task_at_a_time:
+    def _writer(self) -> GroupWriter | PipelinedWriter | RowWriter:
+        if not _process.runs_one_task_at_a_time or isinstance(self._tasks, RowWriter):
             return self._tasks
         if self._pipelined is None:
             self._pipelined = PipelinedWriter(self._connect_asynchronously, self._tasks)
@@ -246,13 +214,17 @@ def _forget_parent() -> None:
 os.register_at_fork(after_in_child=_forget_parent)
 
 
-def _require_driver(uri: str) -> None:
-    try:
-        driver = make_url(uri).drivername
-    except ArgumentError as error:
-        raise ConfigurationError("The result database URI cannot be parsed.") from error
-    if driver != DRIVER:
-        raise ConfigurationError(f"The result backend speaks {DRIVER}, not {driver}.")
+def _writer(
+    engine: Engine, table: Table, key: str, keep: str | None = None
+) -> GroupWriter | RowWriter:
+    if mysql.is_mysql(engine.dialect.name):
+        return RowWriter(engine, table, key, keep)
+    return GroupWriter(engine, _upsert(table, key, keep))
+
+
+def _is_read_only(error: Exception) -> bool:
+    arguments = error.orig.args if isinstance(error, OperationalError) and error.orig else ()
+    return bool(arguments) and arguments[0] in _READ_ONLY
 
 
 def _naive_utc(moment: datetime) -> datetime:

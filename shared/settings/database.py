@@ -168,6 +168,19 @@ class DatabaseSettings(SettingsGroup):
             "connect_args": self._connect_args(self.url.query),
         }
 
+    def impatient(self, connect_seconds: int, statement_seconds: float) -> dict[str, Any]:
+        """The engine's ``connect_args`` for whoever cannot wait as long as the others."""
+        if self.is_mysql:
+            query = self.url.query
+            found = mysql.engine_options(query, connect_seconds, statement_seconds)
+            return {**found["connect_args"], "connect_timeout": connect_seconds}
+        milliseconds = round(statement_seconds * 1000)
+        return {
+            **self.engine_options["connect_args"],
+            "connect_timeout": connect_seconds,
+            "options": f"-c timezone=UTC -c statement_timeout={milliseconds}",
+        }
+
     def _mysql_options(self) -> dict[str, Any]:
         return mysql.engine_options(
             self.url.query, self.db_connect_timeout_seconds, self.db_statement_timeout_seconds

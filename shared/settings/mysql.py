@@ -44,7 +44,7 @@ def require_driver(drivername: str) -> None:
 
 
 def engine_options(
-    query: Mapping[str, Any], connect_seconds: int, statement_seconds: int
+    query: Mapping[str, Any], connect_seconds: int, statement_seconds: float
 ) -> dict[str, Any]:
     """Keyword arguments of ``create_engine``, besides those of the pool.
 
@@ -76,8 +76,8 @@ def connect_arguments(url: "URL", options: Mapping[str, Any]) -> dict[str, Any]:
     return {**arguments, **options["connect_args"]}
 
 
-def _session(statement_seconds: int) -> str:
-    wait_seconds = statement_seconds or _LONGEST_WAIT_SECONDS
+def _session(statement_seconds: float) -> str:
+    wait_seconds = math.ceil(statement_seconds) or _LONGEST_WAIT_SECONDS
     milliseconds = math.ceil(statement_seconds * 1000)
     return (
         # What an UPDATE reads is what was there before it, as everywhere else.
@@ -85,6 +85,6 @@ def _session(statement_seconds: int) -> str:
         f"SESSION group_concat_max_len = {_LONGEST_GROUP_BYTES}, "
         f"SESSION innodb_lock_wait_timeout = {wait_seconds} "
         # Each server reads its own, and passes over the other's.
-        f"/*M!100100 , SESSION max_statement_time = {statement_seconds} */"
+        f"/*M!100100 , SESSION max_statement_time = {statement_seconds:g} */"
         f"/*!50708 , SESSION max_execution_time = {milliseconds} */"
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
+from zlib import crc32
 
 from celery import Celery
 from pydantic import SecretStr
@@ -18,6 +19,7 @@ from sqlalchemy.orm import Session
 from shared.errors import InvalidRequest, RecipientLimitReached
 from shared.models import NO_TENANT, MailDelivery, MailStatus
 from shared.queueing import outbox
+from shared.queueing.locks import hold
 from shared.settings import Settings
 from shared.submitting.files import storable
 from shared.submitting.mail_address import mail_address
@@ -287,7 +289,10 @@ def _full(
     if not asked or not rules.recipient_limit:
         return {}
     values: dict[str, Any] = {"kind": kind.name, "recipients": [one.recipient for one in asked]}
-    session.execute(_LOCK, values)
+    # As few keys as there.
+    names = (f"{kind.name} {one.recipient}".encode() for one in asked)
+    buckets = (f"mail/{crc32(name) % 512}" for name in names)
+    hold(session.connection(), _LOCK, values, *buckets)
     values["seconds"] = rules.recipient_window_seconds
     counted: dict[str, int] = {row[0]: row[1] for row in session.execute(_COUNT, values)}
     error = RecipientLimitReached(

@@ -21,6 +21,9 @@ SERVICE_UNAVAILABLE = 5
 UNHEALTHY = 6
 INTERRUPTED = 130
 
+#: MariaDB's and MySQL's numbers; the latter's error is of the family of outages there.
+UNKNOWN_TABLE, UNKNOWN_COLUMN = 1146, 1054
+
 #: The exit code of each family; the first that fits.
 EXIT_CODES: tuple[tuple[type[RagWorkerError], int], ...] = (
     (ConfigurationError, 3),
@@ -87,14 +90,15 @@ def exit_code(error: RagWorkerError) -> int:
 def _server_failure(error: Exception) -> str | None:
     # Here, not above: a help page needs neither the database's nor Redis's package.
     from psycopg2.errors import UndefinedColumn, UndefinedTable
-    from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError
+    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
     from shared.queueing.outage import SERVER_LOST
 
-    if isinstance(error, ProgrammingError):
-        if isinstance(error.orig, (UndefinedTable, UndefinedColumn)):
-            return "the database has no tables of this version: run `rag-worker db upgrade`"
-        return None
+    if isinstance(error, DBAPIError) and (
+        isinstance(error.orig, (UndefinedTable, UndefinedColumn))
+        or _number(error.orig) in {UNKNOWN_TABLE, UNKNOWN_COLUMN}
+    ):
+        return "the database has no tables of this version: run `rag-worker db upgrade`"
     if isinstance(error, (OperationalError, InterfaceError)):
         return (
             f"the database does not answer: {error.orig}; "
@@ -103,6 +107,11 @@ def _server_failure(error: Exception) -> str | None:
     if isinstance(error, SERVER_LOST):
         return f"Redis does not answer: {error}; start it, or set REDIS_URL, or run `rag-worker up`"
     return None
+
+
+def _number(error: BaseException | None) -> object:
+    arguments = error.args if error is not None else ()
+    return arguments[0] if arguments else None
 
 
 def _write_whatever_the_encoding() -> None:

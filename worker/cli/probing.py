@@ -16,9 +16,12 @@ from shared.settings import Settings, load_settings
 from shared.settings.base import load_group
 from shared.settings.delivery import DeliverySettings
 from shared.settings.presence import PresenceSettings
-from worker.cli.failures import SERVICE_UNAVAILABLE, UNHEALTHY
+from worker.cli.failures import SERVICE_UNAVAILABLE, UNHEALTHY, UNKNOWN_TABLE
 from worker.cli.printing import printable
 from worker.delivery.signs import Sign, read_signs
+
+_QUESTION = "SELECT 1 FROM outbox LIMIT 1"
+_NO_TABLES = "it has no tables: run `rag-worker db upgrade`"
 
 
 @dataclass
@@ -160,14 +163,32 @@ def _judge(sign: Sign, patience_seconds: float, found: Findings) -> None:
 
 
 def _ask_database(settings: Settings) -> None:
+    if settings.database.is_mysql:
+        _ask_mysql(settings)
+        return
     import psycopg2
 
     connection = psycopg2.connect(**settings.database.connect_arguments)
     try:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT 1 FROM outbox LIMIT 1")
+            cursor.execute(_QUESTION)
     except psycopg2.errors.UndefinedTable as error:
-        raise RuntimeError("it has no tables: run `rag-worker db upgrade`") from error
+        raise RuntimeError(_NO_TABLES) from error
+    finally:
+        connection.close()
+
+
+def _ask_mysql(settings: Settings) -> None:
+    import pymysql
+
+    connection = pymysql.connect(**settings.database.connect_arguments)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(_QUESTION)
+    except pymysql.err.ProgrammingError as error:
+        if error.args[0] != UNKNOWN_TABLE:
+            raise
+        raise RuntimeError(_NO_TABLES) from error
     finally:
         connection.close()
 

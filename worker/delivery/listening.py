@@ -1,13 +1,19 @@
-"""Waits for PostgreSQL to say that a message was written, and for whoever else has news."""
+"""Waits until a message may have been written, and for whoever else has news."""
 
 import os
 import select
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.queueing.publishing import CHANNEL
+
+#: Between two looks at a database that tells nobody of messages.
+SHORTEST_SECONDS = 0.2
+LONGEST_SECONDS = 1.0
+_GROWTH = 1.1
 
 
 class Bell:
@@ -86,3 +92,36 @@ class Listening:
             self._held.close()
         except SQLAlchemyError:
             return
+
+
+class Polling:
+    """For a database that tells nobody: the wait is short, and longer the longer nothing came.
+
+    A producer publishes its messages itself after its commit: this is for what it could not.
+
+    Args:
+        is_busy: whether the last look found messages.
+    """
+
+    def __init__(self, is_busy: Callable[[], bool]) -> None:
+        self._is_busy = is_busy
+        #: The longest time that the next wait takes, before it has grown.
+        self.seconds = SHORTEST_SECONDS
+
+    def wait(self, bell: Bell, seconds: float) -> bool:
+        """Wait for the bell or the time, which may be shorter than asked for.
+
+        Returns:
+            Whether it was the bell.
+        """
+        grown = min(self.seconds * _GROWTH, LONGEST_SECONDS)
+        self.seconds = SHORTEST_SECONDS if self._is_busy() else grown
+        waiting = select.poll()
+        waiting.register(bell, select.POLLIN)
+        rung = bool(waiting.poll(min(seconds, self.seconds) * 1000))
+        if rung:
+            self.seconds = SHORTEST_SECONDS
+        return rung
+
+    def close(self) -> None:
+        """There is nothing to close."""

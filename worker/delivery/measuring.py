@@ -14,6 +14,7 @@ from sqlalchemy import NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
 from shared.contract import QUEUES
+from shared.extensions.database import prepare_mysql
 from shared.settings import Settings
 from shared.settings.database import DatabaseSettings
 from worker.delivery.figures import (
@@ -37,7 +38,7 @@ _REST = 20
 _LONGEST_REST_SECONDS = 30.0
 #: Before a server that does not answer is asked again.
 _RECOVERY_SECONDS = 1.0
-_STATEMENT_MILLISECONDS = 1000
+_STATEMENT_SECONDS = 1.0
 #: The least that libpq takes.
 _CONNECT_SECONDS = 2
 
@@ -116,12 +117,10 @@ class Measurement(Collector):
             database.url,
             poolclass=NullPool,
             isolation_level="AUTOCOMMIT",
-            connect_args={
-                **database.engine_options["connect_args"],
-                "connect_timeout": _CONNECT_SECONDS,
-                "options": f"-c timezone=UTC -c statement_timeout={_STATEMENT_MILLISECONDS}",
-            },
+            connect_args=database.impatient(_CONNECT_SECONDS, _STATEMENT_SECONDS),
         )
+        if database.is_mysql:
+            prepare_mysql(self._engine)
         self._servers = (Asked("database", self._ask_database), Asked("broker", self._ask_broker))
 
     @classmethod

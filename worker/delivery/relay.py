@@ -15,6 +15,7 @@ from celery import Celery
 from kombu import Connection as BrokerConnection
 from sqlalchemy import Engine, text
 
+from shared.queueing.locks import ended_when_frozen, hold, hold_if_free
 from shared.queueing.publishing import BROKER_ERRORS, Bounds, Publishable, publish, wake_relays
 from shared.sql import text_by_database
 from worker.delivery import broker, metrics
@@ -319,8 +320,8 @@ class Relay:
             return {row.queue: row.in_seconds for row in connection.execute(_DUE)}
 
     def _publish(self, queue: str) -> _Published | None:
-        with self._engine.begin() as connection:
-            if not connection.execute(_LOCK, {"queue": queue}).one().is_ours:
+        with self._engine.begin() as connection, ended_when_frozen(connection, _FROZEN_SECONDS):
+            if not hold_if_free(connection, _LOCK, {"queue": queue}, f"relay/{queue}"):
                 return None
             waiting = broker.backlog(self.broker_connection(), queue)
             rows = connection.execute(
@@ -341,8 +342,8 @@ class Relay:
         if broker.remembers(self.broker_connection()):
             return
         # Held until the mark is there: a second relay must not forget what this one publishes.
-        with self._engine.begin() as holding:
-            holding.execute(_LOCK_MEMORY)
+        with self._engine.begin() as holding, ended_when_frozen(holding, _FROZEN_SECONDS):
+            hold(holding, _LOCK_MEMORY, {}, "relay")
             if broker.remembers(self.broker_connection()):
                 return
             with self._engine.begin() as connection:

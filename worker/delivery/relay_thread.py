@@ -11,9 +11,10 @@ import psycopg2
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from shared.models.types import MYSQL
 from shared.queueing.publishing import BROKER_ERRORS
 from worker.delivery import metrics
-from worker.delivery.listening import Bell, Listening
+from worker.delivery.listening import Bell, Listening, Polling
 from worker.delivery.reaping import expire_leases_of
 from worker.delivery.relay import Passed, Relay
 
@@ -67,7 +68,7 @@ class RelayThread:
         self._breath_seconds = _BREATH_SECONDS
         self._stopping = False
         self._bell = Bell()
-        self._listening: Listening | None = None
+        self._listening: Listening | Polling | None = None
         #: When it last began anew, on the monotonic clock in seconds.
         self.turned = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
@@ -150,7 +151,7 @@ class RelayThread:
         if not self._stopping:
             self._sleep(_RECOVERY_SECONDS)
 
-    def _wait(self, listening: Listening) -> None:
+    def _wait(self, listening: Listening | Polling) -> None:
         longest = _CONTENDED_SECONDS if self._passed.is_contended else self._poll_seconds
         seconds = min(longest, self._passed.due_in_seconds)
         if listening.wait(self._bell, seconds):
@@ -163,9 +164,12 @@ class RelayThread:
             threading.Event().wait(seconds)
         self._bell.silence()
 
-    def _listen(self) -> Listening:
+    def _listen(self) -> Listening | Polling:
         if self._listening is None:
-            self._listening = Listening(self._engine)
+            if self._engine.dialect.name in MYSQL:
+                self._listening = Polling(lambda: bool(self._passed.published))
+            else:
+                self._listening = Listening(self._engine)
         return self._listening
 
     def _stop_listening(self) -> None:

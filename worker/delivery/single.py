@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, event
+
+from shared.models.types import MYSQL
 
 
 @contextmanager
@@ -16,7 +18,17 @@ def single_statements(engine: Engine) -> Iterator[Connection]:
     The engine is the application's: whoever has this connection next gets transactions.
     """
     with engine.connect() as connection:
+        if engine.dialect.name in MYSQL:
+            # A statement of PostgreSQL's may be several there: autocommit would part them.
+            event.listen(connection, "after_cursor_execute", _commit)
+            yield connection
+            return
         # Not by SQLAlchemy's isolation level: psycopg2 asks the server at each way back.
         driver: Any = connection.connection.dbapi_connection
         driver.autocommit = True
         yield connection
+
+
+def _commit(connection: Connection, *_: object) -> None:
+    driver: Any = connection.connection.dbapi_connection
+    driver.commit()

@@ -1,5 +1,6 @@
 -- The tables of revision 0030, for MariaDB and MySQL. What PostgreSQL's partial unique indexes
--- and NULLS NOT DISTINCT promise, unique keys with a generated column promise here.
+-- and NULLS NOT DISTINCT promise, unique keys with a generated column promise here; named_locks
+-- is in the place of advisory locks.
 
 CREATE TABLE IF NOT EXISTS accounts (
     id CHAR(32) NOT NULL,
@@ -852,4 +853,9 @@ CREATE TABLE IF NOT EXISTS celery_tasksetmeta (
     PRIMARY KEY (id),
     UNIQUE KEY uq_celery_tasksetmeta_taskset_id (taskset_id),
     KEY ix_celery_tasksetmeta_date_done (date_done)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS named_locks (
+    name VARCHAR(255) NOT NULL,
+    PRIMARY KEY (name)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;

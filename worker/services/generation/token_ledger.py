@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from shared.errors import BudgetExceeded, Permanent
+from shared.queueing.locks import hold
 from worker.providers.chat import Spending, Usage
 
 logger = logging.getLogger(__name__)
@@ -123,7 +124,8 @@ class TokenLedger:
         account = self._account
         if not account.tokens_per_day:
             return
-        session.execute(_LOCK, {"tenant_id": str(account.tenant_id)})
+        named = {"tenant_id": str(account.tenant_id)}
+        hold(session.connection(), _LOCK, named, f"token_uses/{account.tenant_id}")
         values = {"tenant_id": account.tenant_id, "seconds": self._call_seconds}
         row = session.execute(_SPENT, values).one()
         if row.tokens + tokens <= account.tokens_per_day:
