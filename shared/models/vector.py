@@ -2,8 +2,11 @@
 
 from typing import Any
 
+from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.types import UserDefinedType
+
+from shared.models.types import MYSQL
 
 
 class Vector(UserDefinedType[str]):
@@ -14,6 +17,11 @@ class Vector(UserDefinedType[str]):
     def get_col_spec(self, **_: Any) -> str:
         """The type's name in SQL."""
         return "VECTOR"
+
+
+def keeps_vectors(connection: Connection) -> bool:
+    """Whether the database has the table of vectors: on MariaDB and MySQL there is none."""
+    return connection.dialect.name not in MYSQL
 
 
 # What Alembic compares: without it the column of a database has no type SQLAlchemy knows.

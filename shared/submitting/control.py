@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from shared.errors import NotFound
 from shared.models import Document, DocumentStatus, UploadFile
 from shared.models.document_status import IN_PROGRESS
+from shared.models.vector import keeps_vectors
 from shared.queueing import guard
 from shared.submitting.announcing import announce, announce_sources
 from shared.submitting.ids import AnyId, checked_ids
@@ -47,13 +48,13 @@ _RESUME = text("""
     )
     RETURNING id, index_version
 """)
+_FORGET_VECTORS = text("""
+    DELETE FROM segment_vectors USING documents
+    WHERE documents.id = ANY(CAST(:ids AS uuid[]))
+      AND segment_vectors.document_id = documents.id
+      AND segment_vectors.version IS DISTINCT FROM documents.active_version
+""")
 _FORGET = (
-    text("""
-        DELETE FROM segment_vectors USING documents
-        WHERE documents.id = ANY(CAST(:ids AS uuid[]))
-          AND segment_vectors.document_id = documents.id
-          AND segment_vectors.version IS DISTINCT FROM documents.active_version
-    """),
     text("""
         DELETE FROM segment_keywords USING documents
         WHERE documents.id = ANY(CAST(:ids AS uuid[]))
@@ -238,6 +239,8 @@ def _take(
         },
     ).all()
     values = {"ids": [str(row.id) for row in taken]}
+    if keeps_vectors(session.connection()):
+        session.execute(_FORGET_VECTORS, values)
     for statement in (*_FORGET, _RECOUNT):
         session.execute(statement, values)
     if redis is not None:

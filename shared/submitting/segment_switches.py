@@ -17,6 +17,7 @@ from shared.contract import (
 )
 from shared.errors import DocumentIndexingInProgress
 from shared.models import Dataset, Document, DocumentSegment
+from shared.models.vector import keeps_vectors
 from shared.queueing import outbox
 from shared.submitting.ids import AnyId
 from shared.submitting.segment_counters import Difference, add_to_counters
@@ -192,7 +193,8 @@ def remove_vectors(session: Session, document_id: UUID, ids: Sequence[UUID]) -> 
     named = [str(one) for one in ids]
     # In an index that is not a dataset's first, vectors have ids of their own.
     named += [str(uuid5(one, str(number))) for one in ids for number in generations]
-    session.execute(_DELETE_VECTORS, {"document_id": document_id, "ids": named})
+    if keeps_vectors(session.connection()):
+        session.execute(_DELETE_VECTORS, {"document_id": document_id, "ids": named})
     values = {"document_id": document_id, "ids": [str(one) for one in ids]}
     session.execute(_OUTDATE_POINTS, values)
     session.execute(_NOTE_OUTDATED, values)

@@ -28,6 +28,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session, sessionmaker
 
 from shared.models import ChildChunk, DocumentSegment, Removal, SegmentKeywords, SegmentVector
+from shared.models.types import MYSQL
+from shared.models.vector import keeps_vectors
 from worker.delivery import runs
 from worker.services.dataset.files_removal import RemovableFiles, remove_files
 from worker.stores.vector_stores import VectorStores
@@ -58,9 +60,8 @@ _NOTED = text("""
       AND document_id > :after
     ORDER BY document_id LIMIT :limit
 """)
-_IS_LEFT = or_(
-    *(exists().where(kind.document_id == Removal.document_id) for kind in (*CONTENT, SegmentVector))
-)
+_IS_LEFT = or_(*(exists().where(kind.document_id == Removal.document_id) for kind in CONTENT))
+_HAS_VECTORS = exists().where(SegmentVector.document_id == Removal.document_id)
 _DATASET_DONE = text("""
     DELETE FROM removals WHERE kind = 'dataset' AND dataset_id = :dataset_id
       AND NOT EXISTS (
@@ -167,6 +168,8 @@ def _empty(documents: Sequence[UUID], needs: RemovalNeeds) -> None:
 
 
 def _delete_batch(session: Session, kind: Content, documents: Sequence[UUID], limit: int) -> int:
+    if session.get_bind().dialect.name in MYSQL:
+        return _delete_by_key(session, kind, documents, limit)
     # By place and not by id: each batch reads no more rows than it deletes.
     place: ColumnElement[Any] = literal_column("ctid")
     places = (
@@ -182,11 +185,24 @@ def _delete_batch(session: Session, kind: Content, documents: Sequence[UUID], li
     return len(session.connection().execute(statement).all())
 
 
+def _delete_by_key(session: Session, kind: Content, documents: Sequence[UUID], limit: int) -> int:
+    (key,) = kind.__table__.primary_key
+    chosen = session.scalars(
+        select(key)
+        .where(kind.document_id.in_(documents))
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+    session.connection().execute(delete(kind).where(key.in_(chosen)))
+    return len(chosen)
+
+
 def _note_done(session: Session, documents: Sequence[UUID]) -> list[UUID]:
     """Do away with the notes of which nothing is left; those of their files go on."""
     # What another clean-up is deleting at this moment is left to it.
-    empty = and_(Removal.kind == "document", Removal.document_id.in_(documents), not_(_IS_LEFT))
     connection = session.connection()
+    is_left = or_(_IS_LEFT, _HAS_VECTORS) if keeps_vectors(connection) else _IS_LEFT
+    empty = and_(Removal.kind == "document", Removal.document_id.in_(documents), not_(is_left))
     files = connection.scalars(
         update(Removal)
         .where(empty, Removal.upload_file_id.is_not(None))
