@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from shared.models import db
 from shared.submitting.dataset import ensure_dataset
 from tests.contracts.shelf import Shelf, unit
+from tests.fixtures.mysql_server import runs_on_mysql
 from worker.stores.pgvector import PgVectorStore
 from worker.stores.pgvector_indexes import BuildLimits, build_index
 from worker.stores.qdrant import QdrantVectorStore
@@ -40,6 +41,8 @@ def near(vector: np.ndarray, step: int) -> np.ndarray:
 def shelf(request: pytest.FixtureRequest, app: Flask, dataset_id: UUID) -> Iterator[Shelf]:
     sessions = sessionmaker(db.engine, expire_on_commit=False)
     if request.param.startswith("pgvector"):
+        if runs_on_mysql():
+            pytest.skip("pgvector is PostgreSQL's")
         # With a wait callback, whichever it is, psycopg2 refuses COPY.
         set_wait_callback(wait_select if request.param == "pgvector-gevent" else None)
 
