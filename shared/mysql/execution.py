@@ -18,7 +18,7 @@ from shared.models import db
 from shared.mysql.statements import ANSWERING, LOCKING, SEPARATOR, translated
 from shared.mysql.targets import Table, Tables
 from shared.mysql.values import Decoders, encoded, from_json
-from shared.mysql.words import LISTED, ZIPPED
+from shared.mysql.words import IDENTIFIERS, LISTED, ZIPPED
 
 _KEYS = re.compile(re.escape(LOCKING).replace(r"\{\}", r"(\w+)"))
 _JSON = re.compile(r"/\* json: ([\w, ]+) \*/")
@@ -31,7 +31,7 @@ _FOREIGN = re.compile(
 )
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 _NAMED = re.compile(r"(?<![:\w]):([A-Za-z_]\w*)")
-_MADE = re.compile(rf":(?:{LISTED}|{ZIPPED})(\w+)")
+_MADE = re.compile(rf":(?:{LISTED}|{IDENTIFIERS}|{ZIPPED})(\w+)")
 _EXCLUDED = re.compile(r"\bexcluded\.(`?\w+`?)")
 
 

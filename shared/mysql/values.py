@@ -12,11 +12,11 @@ from pymysql.constants import FIELD_TYPE
 from sqlalchemy import ARRAY, JSON, Boolean, MetaData, Uuid
 from sqlalchemy.types import TypeEngine
 
-from shared.mysql.words import LISTED, ZIPPED
+from shared.mysql.words import IDENTIFIERS, LISTED, ZIPPED
 
 Decoder = Callable[[Any], Any]
 
-_MADE = re.compile(rf"%\(({LISTED}|{ZIPPED})(\w+)\)s")
+_MADE = re.compile(rf"%\(({LISTED}|{IDENTIFIERS}|{ZIPPED})(\w+)\)s")
 _HEX = re.compile(r"[0-9a-f]{32}")
 #: No text of ours holds it, as PostgreSQL stores none: what is in a list that is empty.
 _NOTHING = ("\x00",)
@@ -34,7 +34,9 @@ def encoded(statement: str, parameters: Any) -> Any:
     ready = {name: stored(value) for name, value in parameters.items()}
     for kind, names in _MADE.findall(statement):
         if kind == LISTED:
-            ready[LISTED + names] = _listed(parameters.get(names))
+            ready[kind + names] = _listed(parameters.get(names)) or _nothing(statement, names)
+        elif kind == IDENTIFIERS:
+            ready[kind + names] = _identifiers(parameters.get(names))
         else:
             arrays = [parameters[name] or () for name in names.split("__")]
             rows = zip(*arrays, strict=True)
@@ -56,12 +58,21 @@ def stored(value: Any) -> Any:
 
 
 def _listed(values: Sequence[Any] | None) -> tuple[Any, ...]:
-    if not values:
-        return _NOTHING
     return tuple(
         tuple(stored(part) for part in one) if isinstance(one, tuple) else stored(one)
-        for one in values
+        for one in values or ()
     )
+
+
+def _nothing(statement: str, name: str) -> tuple[Any, ...]:
+    """A list for a list that is empty, in the shape of what is looked for in it."""
+    row = re.search(rf"\(([^()]+)\) IN %\({LISTED}{name}\)s", statement)
+    return (_NOTHING * (row[1].count(",") + 1),) if row else _NOTHING
+
+
+def _identifiers(values: Sequence[Any] | None) -> tuple[Any, ...]:
+    given = [UUID(one) if isinstance(one, str) else one for one in values or ()]
+    return _listed(given) or _NOTHING
 
 
 def _element(value: Any) -> Any:
@@ -77,6 +88,8 @@ def _element(value: Any) -> Any:
 def _within(value: Any) -> Any:
     if isinstance(value, UUID):
         return value.hex
+    if isinstance(value, (bytes, memoryview)):
+        return bytes(value).hex()
     raise TypeError(f"{type(value).__name__} is no part of JSON")
 
 

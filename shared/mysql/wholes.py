@@ -5,12 +5,13 @@ from typing import Any
 
 from sqlglot import exp
 
-from shared.mysql.words import LISTED, ZIPPED, raw, sql
+from shared.mysql.words import IDENTIFIERS, LISTED, ZIPPED, raw, sql
 
 _DType = exp.DataType.Type
 #: How the elements of an array of PostgreSQL's are read out of JSON.
 _JSON_COLUMNS = {
-    _DType.UUID: "CHAR(32)",
+    _DType.UUID: "CHAR(36)",
+    _DType.JSONB: "JSON",
     _DType.INT: "BIGINT",
     _DType.SMALLINT: "BIGINT",
     _DType.BIGINT: "BIGINT",
@@ -61,13 +62,15 @@ def _membership(node: exp.EQ | exp.NEQ, write: Write) -> exp.Expr | None:
     if isinstance(value, (exp.Any, exp.All)):
         value, group = group, value
     if isinstance(group, (exp.Any, exp.All)):
-        inner = _bare(group.this)
+        given = group.this
     elif _is_named(group, "all") or _is_named(group, "any"):
-        inner = _bare(group.expressions[0])
+        given = group.expressions[0]
     else:
         return None
+    inner = _bare(given)
     if isinstance(inner, exp.Placeholder):
-        found: exp.Expr = raw(f"{write(value)} IN :{LISTED}{inner.name}")
+        kind = IDENTIFIERS if _element(given) is _DType.UUID else LISTED
+        found: exp.Expr = raw(f"{write(value)} IN :{kind}{inner.name}")
     elif isinstance(inner, exp.Column):
         found = raw(f"JSON_CONTAINS({write(inner)}, JSON_QUOTE({write(value)}))")
     elif _is_named(inner, "array") or isinstance(inner, exp.Array):
@@ -75,6 +78,15 @@ def _membership(node: exp.EQ | exp.NEQ, write: Write) -> exp.Expr | None:
     else:
         raise NotImplementedError(f"membership in {inner.sql('postgres')}")
     return exp.Not(this=exp.Paren(this=found)) if isinstance(node, exp.NEQ) else found
+
+
+def _element(given: exp.Expr) -> Any:
+    """What an array is cast to be an array of."""
+    while isinstance(given, exp.Paren):
+        given = given.this
+    if isinstance(given, exp.Cast) and given.to.this is _DType.ARRAY:
+        return given.to.expressions[0].this
+    return None
 
 
 def _unnested(node: exp.Unnest) -> exp.Expr:
@@ -85,8 +97,7 @@ def _unnested(node: exp.Unnest) -> exp.Expr:
     columns, read = [], []
     for number, (name, kind) in enumerate(zip(names, kinds, strict=True)):
         columns.append(f"c{number} {_JSON_COLUMNS.get(kind, 'LONGTEXT')} PATH '$[{number}]'")
-        value = f"UNHEX(c{number})" if kind in _BYTES else f"c{number}"
-        read.append(f"{value} AS `{name}`")
+        read.append(f"{_value(number, kind)} AS `{name}`")
     return _json_rows(f":{ZIPPED}{'__'.join(parameters)}", columns, read, alias.name)
 
 
@@ -95,13 +106,18 @@ def _records(node: exp.Table) -> exp.Expr:
     alias = node.args["alias"]
     columns, read = [], []
     for number, column in enumerate(alias.columns):
-        kind, value = column.args["kind"].this, f"c{number}"
-        form = "JSON" if kind is _DType.JSONB else _JSON_COLUMNS.get(kind, "LONGTEXT")
-        if kind is _DType.UUID:
-            form, value = "CHAR(36)", f"REPLACE({value}, '-', '')"
+        kind = column.args["kind"].this
+        form = _JSON_COLUMNS.get(kind, "LONGTEXT")
         columns.append(f"c{number} {form} PATH '$.{column.name}'")
-        read.append(f"{value} AS `{column.name}`")
+        read.append(f"{_value(number, kind)} AS `{column.name}`")
     return _json_rows(sql(_bare(node.this.expressions[0])), columns, read, alias.name)
+
+
+def _value(number: int, kind: Any) -> str:
+    if kind is _DType.UUID:
+        # In a type that says what it is, also where a table is made of it.
+        return f"CAST(REPLACE(c{number}, '-', '') AS CHAR(32))"
+    return f"UNHEX(c{number})" if kind in _BYTES else f"c{number}"
 
 
 def _json_rows(rows: str, columns: list[str], read: list[str], name: str) -> exp.Expr:

@@ -4,6 +4,8 @@ from sqlglot import exp
 
 #: ``x IN :LIST__name``: a list as it stands in SQL.
 LISTED = "LIST__"
+#: The same of ids, which may be given as text.
+IDENTIFIERS = "IDS__"
 #: ``:ZIP__one__other``: lists of one length, as JSON of their rows.
 ZIPPED = "ZIP__"
 

@@ -15,7 +15,7 @@ DRIVERS = {"mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql"}
 _LONGEST_GROUP_BYTES = 1_073_741_824
 _SQL_MODE = (
     "STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,"
-    "ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,SIMULTANEOUS_ASSIGNMENT"
+    "ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 )
 #: What a lock may be waited for when statements have no limit: the servers' own is a year.
 _LONGEST_WAIT_SECONDS = 31_536_000
@@ -80,11 +80,12 @@ def _session(statement_seconds: float) -> str:
     wait_seconds = math.ceil(statement_seconds) or _LONGEST_WAIT_SECONDS
     milliseconds = math.ceil(statement_seconds * 1000)
     return (
-        # What an UPDATE reads is what was there before it, as everywhere else.
         f"SET SESSION time_zone = '+00:00', SESSION sql_mode = '{_SQL_MODE}', "
         f"SESSION group_concat_max_len = {_LONGEST_GROUP_BYTES}, "
         f"SESSION innodb_lock_wait_timeout = {wait_seconds} "
         # Each server reads its own, and passes over the other's.
-        f"/*M!100100 , SESSION max_statement_time = {statement_seconds:g} */"
+        f"/*M!100300 , SESSION max_statement_time = {statement_seconds:g}, "
+        # What an UPDATE reads is what was there before it, as everywhere else.
+        f"SESSION sql_mode = '{_SQL_MODE},SIMULTANEOUS_ASSIGNMENT' */"
         f"/*!50708 , SESSION max_execution_time = {milliseconds} */"
     )

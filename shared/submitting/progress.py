@@ -63,7 +63,7 @@ _PROGRESS = text_by_database(
         SELECT document.*, upload.size_bytes
         FROM documents AS document
         LEFT JOIN upload_files AS upload ON upload.id = document.upload_file_id
-        WHERE document.id IN :LIST__ids
+        WHERE document.id IN :IDS__ids
     ),
     done AS (
         SELECT document.dataset_id, document.completed_segments AS segments, upload.size_bytes,

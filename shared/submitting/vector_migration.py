@@ -241,7 +241,7 @@ _PROGRESS = text_by_database(
            MIN(CASE WHEN part.status = 'waiting' THEN part.error END) AS waiting_for, build.error
     FROM dataset_index_builds AS build
     LEFT JOIN index_build_documents AS part ON part.build_id = build.id
-    WHERE build.id IN :LIST__ids
+    WHERE build.id IN :IDS__ids
     GROUP BY build.id
     ORDER BY build.created_at, build.id /* json: owners */
 """,

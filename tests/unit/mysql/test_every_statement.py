@@ -16,7 +16,7 @@ from shared.mysql.execution import in_words_of_mariadb
 #: What is run on PostgreSQL only.
 _POSTGRESQL = ("shared.migrations", "worker.stores.pgvector")
 #: Words of statements that only PostgreSQL is given.
-_ITS_OWN = ("pg_", "set_config")
+_ITS_OWN = ("pg_", "set_config", "FROM STDIN", "segment_vectors", "LISTEN")
 #: Of large datasets searched by an index of words, which is PostgreSQL's.
 _BY_INDEX = {("worker.services.dataset.keyword_statistics", "_MEASURE")}
 

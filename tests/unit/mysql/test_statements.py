@@ -41,7 +41,7 @@ def one(source: str) -> str:
         ("SELECT 1 FROM a WHERE b = ANY(:c)", "SELECT 1 FROM a WHERE b IN :LIST__c"),
         (
             "SELECT 1 FROM a WHERE b <> ALL(CAST(:c AS uuid[]))",
-            "SELECT 1 FROM a WHERE NOT (b IN :LIST__c)",
+            "SELECT 1 FROM a WHERE NOT (b IN :IDS__c)",
         ),
         (
             "SELECT 1 FROM a WHERE :b = ANY(queues)",
@@ -63,9 +63,9 @@ def one(source: str) -> str:
         (
             "SELECT u.a FROM unnest(CAST(:x AS uuid[]), CAST(:y AS bytea[])) AS u(a, b)",
             (
-                "SELECT u.a FROM (SELECT c0 AS `a`, UNHEX(c1) AS `b` FROM JSON_TABLE(:ZIP__x__y, "
-                "'$[*]' COLUMNS (c0 CHAR(32) PATH '$[0]', c1 LONGTEXT PATH '$[1]')) AS json_rows) "
-                "AS `u`"
+                "SELECT u.a FROM (SELECT CAST(REPLACE(c0, '-', '') AS CHAR(32)) AS `a`, "
+                "UNHEX(c1) AS `b` FROM JSON_TABLE(:ZIP__x__y, '$[*]' COLUMNS (c0 CHAR(36) PATH "
+                "'$[0]', c1 LONGTEXT PATH '$[1]')) AS json_rows) AS `u`"
             ),
         ),
         ("SELECT args ->> 1 FROM a", "SELECT JSON_UNQUOTE(JSON_EXTRACT(args, '$[1]')) FROM a"),

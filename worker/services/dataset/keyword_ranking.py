@@ -86,7 +86,7 @@ _EXACT = text_by_database(
            SUM(weight * frequency / (frequency + 1.2 * length))
                / (SELECT SUM(weight) FROM rarity) AS score
     FROM hits JOIN rarity USING (word)
-    WHERE :documents IS NULL OR document_id IN :LIST__documents
+    WHERE :documents IS NULL OR document_id IN :IDS__documents
     GROUP BY segment_id
     ORDER BY score DESC, segment_id
     LIMIT :limit
