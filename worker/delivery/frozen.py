@@ -1,5 +1,6 @@
 """A worker that is frozen in the middle of a transaction keeps no row from the others."""
 
+import math
 from typing import Any
 
 from sqlalchemy import Engine, event
@@ -12,8 +13,18 @@ def end_idle_transactions(engine: Engine, seconds: float) -> None:
     wait for them as long as it is stopped. For connections opened from now on;
     what the URI's own ``options`` say wins.
     """
+    if engine.dialect.name != "postgresql":
+        _end_on_mariadb(engine, seconds)
+        return
     option = f"-c idle_in_transaction_session_timeout={round(seconds * 1000)}"
 
     @event.listens_for(engine, "do_connect")
     def connect(_: object, __: object, ___: object, parameters: dict[str, Any]) -> None:
         parameters["options"] = f"{option} {parameters.get('options', '')}".strip()
+
+
+def _end_on_mariadb(engine: Engine, seconds: float) -> None:
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: object) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET SESSION idle_transaction_timeout = {math.ceil(seconds)}")

@@ -29,9 +29,9 @@ _ARRAY_BYTES = 20
 _INT8, _INT2 = (20, 8), (21, 2)
 
 
-def is_possible() -> bool:
+def is_possible(session: Session) -> bool:
     """Whether COPY may be used here: under gevent no other greenlet runs meanwhile."""
-    return get_wait_callback() is None
+    return get_wait_callback() is None and session.get_bind().dialect.name == "postgresql"
 
 
 def copy(session: Session, statement: TextClause, rows: Iterable[bytes]) -> None:

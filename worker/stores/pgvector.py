@@ -105,7 +105,7 @@ class PgVectorStore:
         """
         are_new = all(batch.place.is_whole for batch in batches)
         are_many = sum(len(batch.ids) for batch in batches) >= _LEAST_COPIED
-        can_copy = binary_copy.is_possible() and (are_new or are_many)
+        can_copy = binary_copy.is_possible(session) and (are_new or are_many)
         if can_copy and pgvector_copy.copied(session.connection(), batches):
             return
         for batch in batches:

@@ -89,6 +89,8 @@ def index_name(dataset_id: UUID, generation: int) -> str:
 
 def usable_dimension(session: Session, dataset_id: UUID, generation: int) -> int | None:
     """The dimension of a dataset's index; ``None`` when there is none that can be asked."""
+    if session.get_bind().dialect.name != "postgresql":
+        return None
     dimension: int | None = session.scalar(_USABLE, {"name": index_name(dataset_id, generation)})
     return dimension
 

@@ -219,7 +219,7 @@ def _write(session: Session, needs: IndexingNeeds, finished: Sequence[Finished])
     numbered = list(zip(finished, ids, strict=True))
     written = [segments.Written(one.job.owner, its, one.batch.embedded) for one, its in numbered]
     words = [(one.job.owner, its, _counts(one.batch)) for one, its in numbered if one.batch.words]
-    if binary_copy.is_possible():
+    if binary_copy.is_possible(session):
         # Should one of the rows be there already, each ends alone, and replaces it.
         segments.copy_several(session, written)
         keywords.copy_several(session, words)
