@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from shared.models import Document
 from shared.submitting.segment_switches import remove_segments, remove_vectors
+from tests.fixtures.mysql_server import runs_on_mysql
 from worker.delivery.lease import Lease, claim, release
 from worker.stores.vectors import (
     Asked,
@@ -69,6 +70,11 @@ class Shelf:
     def change(self, statement: str, **values: object) -> None:
         with self.sessions.begin() as session:
             session.execute(text(statement), values)
+
+    def change_table(self, statement: str, **values: object) -> None:
+        """Change the table of pgvector's vectors, where the database has one."""
+        if not runs_on_mysql():
+            self.change(statement, **values)
 
     def claim(
         self,

@@ -258,7 +258,7 @@ def test_a_deleted_document_leaves_nothing(shelf: Shelf) -> None:
     late = shelf.claim(document, version=2)
     shelf.write(late, [uuid4()], EAST)
 
-    shelf.change("DELETE FROM segment_vectors WHERE document_id = :id", id=document)
+    shelf.change_table("DELETE FROM segment_vectors WHERE document_id = :id", id=document)
     shelf.change("DELETE FROM documents WHERE id = :id", id=document)
     assert shelf.search(EAST) == kept
     shelf.store.send(VectorBatch(late, [uuid4()], EAST[None]))  # it does not know yet
@@ -273,7 +273,7 @@ def test_collecting_ends_with_no_row_and_no_vector(shelf: Shelf) -> None:
         document = shelf.document()
         shelf.put(document, EAST)
         shelf.put(document, NORTH, version=2)
-    shelf.change("DELETE FROM segment_vectors")
+    shelf.change_table("DELETE FROM segment_vectors")
     shelf.change("DELETE FROM documents")
 
     shelf.store.collect()
@@ -417,7 +417,7 @@ def test_what_no_row_stands_for_is_found_counted_and_deleted(shelf: Shelf) -> No
     assert orphans(deletes=True) == 0
     # As a restored backup leaves it: the vectors are there, and nothing that knows of them.
     shelf.change("DELETE FROM vector_writes WHERE document_id = :id", id=lost)
-    shelf.change(
+    shelf.change_table(
         "UPDATE segment_vectors SET document_id = gen_random_uuid() WHERE document_id = :id",
         id=lost,
     )

@@ -17,8 +17,13 @@ from sqlalchemy import Engine, create_engine, inspect, text
 from shared.app_factory import create_migrations_app
 from shared.models import Base, db
 from shared.models.task_result import RESULT_METADATA
+from tests.fixtures.mysql_server import runs_on_mysql
 from tests.fixtures.waiting import eventually
 from worker.cli.database import LOCK_NAME, upgrade_database
+
+pytestmark = pytest.mark.skipif(
+    runs_on_mysql(), reason="PostgreSQL's chain; test_mysql_migrations has the other"
+)
 
 PROCESSES = 10
 #: Celery says Integer; ours are wider on purpose.
