@@ -8,6 +8,7 @@ from io import BytesIO
 from typing import Any
 
 from flask import Flask
+from psycopg2.extensions import STATUS_READY
 from sqlalchemy import Engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection, ExecutionContext
 from sqlalchemy.exc import DisconnectionError
@@ -78,6 +79,9 @@ def _begin_transactions_again(engine: Engine) -> None:
     def reset(connection: Any, *_: object) -> None:
         # SQLAlchemy gives the server's own level back by its name. With a level that has a name
         # psycopg2 asks the server each time autocommit ends, and all greenlets wait for it.
+        if is_psycopg2 and connection.status != STATUS_READY:
+            # Interrupted at its commit: to SQLAlchemy that transaction is over.
+            connection.rollback()
         if is_psycopg2 and connection.isolation_level is not None:
             connection.isolation_level = None
         if getattr(connection, "autocommit", False) is True:

@@ -14,6 +14,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.visitors import iterate
 from sqlalchemy.types import NullType
 
+from shared.errors import ConfigurationError
 from shared.models import db
 from shared.mysql.statements import ANSWERING, LOCKING, SEPARATOR, translated
 from shared.mysql.targets import Table, Tables
@@ -156,13 +157,21 @@ def in_words_of_mariadb(statement: TextClause) -> str:
 
 
 def install(engine: Engine) -> None:
-    """Let the engine run statements that are written for PostgreSQL."""
+    """Let the engine run statements that are written for PostgreSQL.
+
+    Its connections raise ConfigurationError where the server is not MariaDB.
+    """
     # Such an UPDATE is run in steps, by the cursor.
     engine.dialect.update_returning = True
     engine.dialect.update_returning_multifrom = True
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: object) -> None:
+        if "MariaDB" not in connection.get_server_info():
+            raise ConfigurationError(
+                f"SQLALCHEMY_DATABASE_URI names a MySQL server, {connection.get_server_info()}: "
+                "it cannot return the rows that a statement wrote; use MariaDB or PostgreSQL"
+            )
         connection.cursorclass = Cursor
 
 

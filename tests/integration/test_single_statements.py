@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import pytest
 from flask import Flask
-from sqlalchemy import text
+from sqlalchemy import Connection, event, text
+from sqlalchemy.orm import Session
 
 from shared.models import db
 from worker.delivery.single import single_statements
@@ -43,3 +45,26 @@ def test_who_was_interrupted_leaves_nobody_without_a_transaction(app: Flask) -> 
         connection.execute(text("CREATE TABLE probe (id int)"))
         connection.rollback()
         assert connection.scalar(text("SELECT to_regclass('probe')")) is None
+
+
+def test_who_was_interrupted_at_the_commit_leaves_nothing_to_the_next_user(app: Flask) -> None:
+    with db.engine.begin() as connection:
+        connection.execute(text("CREATE TABLE probe (id int)"))
+        pid = connection.scalar(text("SELECT pg_backend_pid()"))
+
+    def interrupt(_: Connection) -> None:
+        raise KeyboardInterrupt
+
+    event.listen(db.engine, "commit", interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt), Session(db.engine) as session:
+            session.execute(text("INSERT INTO probe VALUES (1)"))
+            session.commit()
+    finally:
+        event.remove(db.engine, "commit", interrupt)
+
+    with single_statements(db.engine) as connection:
+        assert connection.scalar(text("SELECT pg_backend_pid()")) == pid, "the same connection"
+        assert connection.scalar(text("SELECT count(*) FROM probe")) == 0
+    with db.engine.begin() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM probe")) == 0
