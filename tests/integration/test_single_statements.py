@@ -57,9 +57,10 @@ def test_who_was_interrupted_at_the_commit_leaves_nothing_to_the_next_user(app: 
 
     event.listen(db.engine, "commit", interrupt)
     try:
-        with pytest.raises(KeyboardInterrupt), Session(db.engine) as session:
+        with Session(db.engine) as session:
             session.execute(text("INSERT INTO probe VALUES (1)"))
-            session.commit()
+            with pytest.raises(KeyboardInterrupt):
+                session.commit()
     finally:
         event.remove(db.engine, "commit", interrupt)
 
