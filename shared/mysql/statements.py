@@ -12,7 +12,7 @@ import sqlglot
 from sqlglot import exp
 
 from shared.mysql.expressions import rewritten
-from shared.mysql.targets import Tables, Target, Untranslated, commons, derived, forget_locks
+from shared.mysql.targets import Tables, Target, Untranslated, forget_locks, inline
 from shared.mysql.words import raw, sql
 
 #: Of migrations and the like: written for the one database.
@@ -89,7 +89,7 @@ class _Steps:
             raise Untranslated("an INSERT within WITH")
         scope: Any = common.parent
         for earlier in [one for one in scope.expressions if one is not common]:
-            _inline(change, earlier)
+            inline(change, earlier)
         returning = change.args.get("returning")
         if returning is None:
             raise Untranslated("a change within WITH that returns nothing")
@@ -146,9 +146,9 @@ class _Steps:
         chosen = chosen.from_(target.reference())
         for other in target.others():
             chosen = chosen.join(other.copy(), join_type="CROSS")
-        where = tree.args.get("where")
-        if where is not None:
-            chosen = chosen.where(target.qualified(where.this))
+        asked = target.condition()
+        if asked is not None:
+            chosen = chosen.where(asked)
         common = tree.args.get("with_")
         if common is not None:
             chosen.set("with_", common.copy())
@@ -170,16 +170,12 @@ class _Steps:
         condition: Any = target.is_one_of(name)
         used = target.used(assigned)
         if used:
-            for common in commons(tree):
-                for other in used:
-                    _inline_table(other, common)
-            where = tree.args.get("where")
-            if where is not None:
-                condition = exp.and_(condition, target.qualified(where.this))
+            asked = target.condition()
+            if asked is not None:
+                condition = exp.and_(condition, asked)
             forget_locks(condition)
         words = f"UPDATE {self._expression(target.reference())}"
         for other in used:
-            forget_locks(other)
             words += f" CROSS JOIN {self._expression(other)}"
         words += " SET " + ", ".join(self._expression(one) for one in assigned)
         return f"{words} WHERE {self._expression(condition)}"
@@ -270,17 +266,6 @@ def _answering(words: str) -> str:
 
 def _skips(tree: exp.Expr) -> bool:
     return any(one.args.get("wait") is False for one in tree.find_all(exp.Lock))
-
-
-def _inline(tree: exp.Expr, common: exp.CTE) -> None:
-    for table in list(tree.find_all(exp.Table)):
-        if table.name == common.alias and not table.db:
-            table.replace(derived(common, table.alias or common.alias))
-
-
-def _inline_table(table: exp.Expr, common: exp.CTE) -> None:
-    if isinstance(table, exp.Table) and table.name == common.alias:
-        raise Untranslated("a change that reads a common table")
 
 
 def _is_used(tree: exp.Expr, common: exp.CTE) -> bool:

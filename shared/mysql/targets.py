@@ -59,15 +59,20 @@ class Target:
         named = [origin.this] if origin is not None else list(self._tree.args.get("using") or ())
         found: list[exp.Expr] = []
         for other in [self._tree.this, *named]:
-            found += [other]
-            for join in other.args.get("joins") or ():
-                if join.args.get("on") or join.args.get("using"):
-                    raise Untranslated("a join in the FROM of a change")
-                found += [join.this]
+            found += [other, *(join.this for join in other.args.get("joins") or ())]
         apart = [one.copy() for one in found[1:]]
         for other in apart:
             other.set("joins", None)
         return apart
+
+    def condition(self) -> exp.Expr | None:
+        """What a row and what stands beside it must fulfil: WHERE, and ON of joins in FROM."""
+        where = self._tree.args.get("where")
+        origin: Any = self._tree.args.get("from_")
+        joins = () if origin is None else origin.this.args.get("joins") or ()
+        parts = [] if where is None else [where.this]
+        parts += [join.args["on"] for join in joins if join.args.get("on")]
+        return self.qualified(exp.and_(*parts)) if parts else None
 
     def qualified(self, node: exp.Expr) -> exp.Expr:
         """The expression with the target's own columns named as such, outside of subqueries."""
@@ -87,13 +92,13 @@ class Target:
         return raw(f"{columns} IN :{LISTED}{name}")
 
     def used(self, nodes: Sequence[exp.Expr]) -> list[exp.Expr]:
-        """Of what stands beside, all when one of these expressions reads any of it."""
+        """Of what stands beside, all when one of these expressions reads any; it locks nothing."""
         others = self.others()
         names = {one.alias_or_name for one in others}
         is_used = any(
             column.table in names for node in nodes for column in node.find_all(exp.Column)
         )
-        return [one.copy() for one in others] if is_used else []
+        return [inlined(one, commons(self._tree)) for one in others] if is_used else []
 
     def read(self, expressions: Sequence[exp.Expr], name: str) -> exp.Select:
         """The query for expressions of RETURNING, once the rows were changed."""
@@ -102,10 +107,7 @@ class Target:
         condition: Any = self.is_one_of(name)
         used = self.used(wanted)
         if used:
-            for common in commons(self._tree):
-                used = [_inlined_table(one, common) for one in used]
             for other in used:
-                forget_locks(other)
                 query = query.join(other, join_type="CROSS")
             condition = exp.and_(condition, *self._lasting(used))
         return query.where(condition)
@@ -120,11 +122,11 @@ class Target:
 
     def _lasting(self, others: Sequence[exp.Expr]) -> Iterator[exp.Expr]:
         """Of the condition what ties the others to the row and holds after the change, too."""
-        condition = self._tree.args["where"].this
+        condition: Any = self.condition()
         names = {one.alias_or_name for one in others}
         changed = {one.this.name for one in self._tree.expressions}
         parts = condition.flatten() if isinstance(condition, exp.And) else [condition]
-        for part in map(self.qualified, parts):
+        for part in parts:
             columns = list(part.find_all(exp.Column))
             if not any(one.table in names for one in columns):
                 continue
@@ -147,12 +149,20 @@ def commons(tree: exp.Expr) -> list[exp.CTE]:
     return [] if common is None else [one for one in common.expressions if one is not tree.parent]
 
 
-def _inlined_table(table: exp.Expr, common: exp.CTE) -> exp.Expr:
-    if isinstance(table, exp.Table) and table.name == common.alias:
-        return derived(common, table.alias or common.alias)
-    return table
+def inlined(table: exp.Expr, known: Sequence[exp.CTE]) -> exp.Expr:
+    """What stands in FROM with the queries of common tables in the place of their names."""
+    query = exp.select("*").from_(table.copy())
+    for common in reversed(known):  # each may read those before it
+        inline(query, common)
+    forget_locks(query)
+    origin: Any = query.args["from_"]
+    found: exp.Expr = origin.this
+    return found
 
 
-def derived(common: exp.CTE, name: str) -> exp.Subquery:
-    """A common table as a query in FROM."""
-    return exp.Subquery(this=common.this.copy(), alias=exp.TableAlias(this=exp.to_identifier(name)))
+def inline(tree: exp.Expr, common: exp.CTE) -> None:
+    """Put the query of a common table in the place of its name."""
+    for table in list(tree.find_all(exp.Table)):
+        if table.name == common.alias and not table.db:
+            name = exp.to_identifier(table.alias or common.alias)
+            table.replace(exp.Subquery(this=common.this.copy(), alias=exp.TableAlias(this=name)))

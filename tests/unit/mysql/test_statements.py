@@ -121,6 +121,29 @@ def test_what_an_update_reads_beside_its_table_is_joined() -> None:
     assert "AS `held` SET outbox.lease_token = held.token" in change
 
 
+def test_common_tables_stand_in_the_change_as_their_queries() -> None:
+    lock, change, read = steps("""
+        WITH given AS (
+            SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:tokens AS bigint[])) AS g(id, token)
+        ),
+        ours AS (
+            SELECT held.id FROM given JOIN outbox AS held ON held.id = given.id
+            FOR UPDATE OF held SKIP LOCKED
+        )
+        UPDATE outbox AS held SET attempts = given.token
+        FROM given JOIN ours ON ours.id = given.id
+        WHERE held.id = ours.id AND held.lease_token = given.token
+        RETURNING held.id, held.attempts
+    """)
+    assert lock.startswith("/* keys: keys_0_1 */ WITH given AS (SELECT * FROM (SELECT CAST(")
+    assert "(held.id = ours.id AND held.lease_token = given.token) AND ours.id = given.id" in lock
+    assert lock.endswith("ORDER BY held.id FOR UPDATE SKIP LOCKED")
+    assert change.startswith("UPDATE outbox AS held CROSS JOIN (SELECT * FROM (SELECT CAST(")
+    assert "SET held.attempts = given.token WHERE held.id IN :LIST__keys_0_1 AND" in change
+    assert "LOCKED" not in change
+    assert read.endswith("FROM outbox AS held WHERE held.id IN :LIST__keys_0_1")
+
+
 def test_what_is_returned_of_another_table_is_tied_by_what_was_not_changed() -> None:
     _, change, read = steps("""
         UPDATE outbox SET queue = NULL FROM builds AS build
