@@ -39,13 +39,15 @@ _EXCLUDED = re.compile(r"\bexcluded\.(`?\w+`?)")
 class Cursor(PlainCursor):
     """Runs what ``statements`` made, and gives values as PostgreSQL's driver gives them."""
 
-    def execute(self, query: str, args: Any = None) -> int:
+    def execute(self, query: Any, args: Any = None) -> int:
         """Run the statement, or its steps, in the connection's transaction.
 
         Raises:
             IntegrityError: a row refers to one that is not there. INSERT IGNORE, which is for rows
                 that are there already, would pass over it.
         """
+        if not isinstance(query, str):
+            return int(super().execute(query, args))  # of executemany: it is ready
         query = carried_over(query)
         if SEPARATOR not in query:
             affected = self._run(query, encoded(query, args))
