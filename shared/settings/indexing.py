@@ -7,7 +7,7 @@ from shared.settings.base import SettingsGroup
 
 class IndexingSettings(SettingsGroup):
     indexing_batch_segments: int = Field(
-        256, ge=1, le=10_000, description="Segments embedded and written in one transaction."
+        512, ge=1, le=10_000, description="Segments embedded and written in one transaction."
     )
     indexing_guard_seconds: int = Field(
         600,
