@@ -1,6 +1,6 @@
 """Tells the workers of documents that wait, by way of the outbox."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from uuid import UUID
 
 from celery import Celery
@@ -8,8 +8,9 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from shared.contract import DOCUMENT_INDEXING, DOCUMENT_SYNC
+from shared.models import Dataset
 from shared.queueing import outbox
-from shared.submitting.grouping import grouped
+from shared.submitting.grouping import SLOW_GROUP_DOCUMENTS, grouped, most_together
 
 _ANNOUNCED = text("""
     UPDATE documents SET message_id = announced.message_id, queued_at = statement_timestamp()
@@ -38,7 +39,7 @@ def announce(
         delay_seconds: not before this from now.
     """
     announced: dict[str, str] = {}
-    for group in grouped(sizes):
+    for group in groups_of(session, dataset_id, sizes):
         ids = [str(document_id) for document_id in group]
         message_id = outbox.write(
             session,
@@ -50,6 +51,17 @@ def announce(
         )
         announced |= dict.fromkeys(ids, str(message_id))
     _remember(session, announced)
+
+
+def groups_of(
+    session: Session, dataset_id: UUID, sizes: Iterable[tuple[UUID, int]]
+) -> Iterator[list[UUID]]:
+    """Cut a dataset's documents with their sizes in bytes into groups of one message each."""
+    dataset = session.get(Dataset, dataset_id)
+    most = SLOW_GROUP_DOCUMENTS
+    if dataset is not None:
+        most = most_together(dataset.indexing_technique, dataset.embedding_provider)
+    return grouped(sizes, most)
 
 
 def announce_sources(

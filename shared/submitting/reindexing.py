@@ -23,10 +23,10 @@ from shared.errors import DocumentIndexingInProgress, InvalidRequest, NotFound
 from shared.models import Document, DocumentStatus, UploadFile
 from shared.models.document_status import IN_PROGRESS
 from shared.queueing import guard, outbox
+from shared.submitting.announcing import groups_of
 from shared.submitting.control import announce_waiting
 from shared.submitting.dataset import require_no_url
 from shared.submitting.files import StoredFile, upload_files
-from shared.submitting.grouping import grouped
 from shared.submitting.ids import AnyId, checked_id, checked_ids
 from shared.submitting.process_rules import AnyRule, set_document_rule
 from shared.submitting.restarting import restart
@@ -243,7 +243,8 @@ def _announce(
     for (dataset_id, tenant_id), of_dataset in groupby(
         rows, key=lambda row: (row.dataset_id, row.tenant_id)
     ):
-        for group in grouped((row.id, row.size_bytes or 0) for row in of_dataset):
+        sizes = [(row.id, row.size_bytes or 0) for row in of_dataset]
+        for group in groups_of(session, dataset_id, sizes):
             together = [str(document_id) for document_id in group]
             subject = together[0] if task is DOCUMENT_INDEXING_UPDATE else together
             arguments = [str(dataset_id), subject]

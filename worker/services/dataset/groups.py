@@ -9,11 +9,11 @@ from sqlalchemy import select
 
 from shared.contract import DOCUMENT_INDEXING
 from shared.errors import RagWorkerError, ShuttingDown, Superseded, Transient
-from shared.models import Document, UploadFile
+from shared.models import Dataset, Document, UploadFile
 from shared.queueing import task_context
 from shared.queueing.outage import RETRYABLE
 from shared.queueing.task import wait_seconds
-from shared.submitting.grouping import grouped
+from shared.submitting.grouping import SLOW_GROUP_DOCUMENTS, grouped, most_together
 from worker.delivery import dead_letters, runs
 from worker.delivery.ending import deserves_burial
 from worker.services.dataset.document_ends import EndsTogether, end_alone
@@ -69,14 +69,22 @@ def _write(ends: EndsTogether, needs: IndexingNeeds) -> None:
 
 def _groups(documents: Sequence[UUID], needs: IndexingNeeds) -> list[list[UUID]]:
     query = (
-        select(Document.id, UploadFile.size_bytes)
+        select(
+            Document.id,
+            UploadFile.size_bytes,
+            Dataset.indexing_technique,
+            Dataset.embedding_provider,
+        )
+        .join(Dataset, Dataset.id == Document.dataset_id)
         .outerjoin(UploadFile, UploadFile.id == Document.upload_file_id)
         .where(Document.id.in_(documents))
     )
     with needs.sessions() as session:
-        sizes = {row.id: row.size_bytes or 0 for row in session.execute(query)}
+        found = {row.id: row for row in session.execute(query)}
+    most = (most_together(one.indexing_technique, one.embedding_provider) for one in found.values())
     # A document that was deleted counts as empty: its claim says so.
-    return list(grouped((document_id, sizes.get(document_id, 0)) for document_id in documents))
+    sizes = [(one, found[one].size_bytes or 0 if one in found else 0) for one in documents]
+    return list(grouped(sizes, min(most, default=SLOW_GROUP_DOCUMENTS)))
 
 
 def _do_one_of_several(
