@@ -131,7 +131,7 @@ def compared_by_size(work: str, runs: Runs, *, target: float | None) -> Iterator
 
 def figures(budget_seconds: float, sizes: Sequence[int] = ()) -> Iterator[Figure]:
     """Documents and searches in datasets of several sizes."""
-    sizes = sizes or (_SIZES if budget_seconds > 100 else (2_000, 20_000))
+    sizes = sizes or (_SIZES if budget_seconds > 40 else (2_000, 20_000))
     with database(**_SETTINGS):
         tenant_id, datasets = filled(sizes)
         clock, processor = measure_documents(tenant_id, datasets)

@@ -43,13 +43,17 @@ def measured(turns: Iterator[int], pages: int, pdfs: int) -> Iterator[Figure]:
         for index in all_of_them.values():
             index([*files[:20], *files[-2:]], "warm")
         first: dict[str, list[float]] = {}
+        passages: dict[str, list[float]] = {}
         number = 0
         for number in turns:
             for contestant, index in all_of_them.items():
                 seconds, segments = index(files, f"round_{number}")
                 first.setdefault(contestant, []).append(len(files) / seconds)
+                passages.setdefault(contestant, []).append(segments / seconds)
                 print(f"  {contestant}: {seconds:.2f} s, {segments:,} segments", flush=True)
-        yield from against_all(f"index {pages:,} HTML pages and {pdfs} PDFs", first, target=2)
+        work = f"index {pages:,} HTML pages and {pdfs} PDFs"
+        yield from against_all(work, first, target=2)
+        yield from in_passages(work, passages)
         again = {one: all_of_them[one] for one in (OURS, *INCREMENTAL)}
         yield from _again(files, again, f"round_{number}")
 
@@ -81,6 +85,13 @@ def against_all(work: str, rates: dict[str, list[float]], target: float) -> Iter
     yield from compared(
         f"{work}, and the floor", ours | floor, "documents/s", against=FLOOR, target=0.85
     )
+
+
+def in_passages(work: str, rates: dict[str, list[float]]) -> Iterator[Figure]:
+    """The same turns in what was written: of a document one makes more passages than another."""
+    without_floor = {one: found for one, found in rates.items() if one != FLOOR}
+    best = max(FRAMEWORKS, key=lambda one: statistics.median(rates[one]))
+    yield from compared(f"{work}, in passages", without_floor, "passages/s", against=best)
 
 
 def _again(files: Sequence[Path], all_of_them: dict[str, Index], table: str) -> Iterator[Figure]:

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks.contenders import FRAMEWORKS, contender, database, material
+from benchmarks.indexing import in_passages
 from benchmarks.report import OURS, Figure, compared, rounds
 from benchmarks.stack import Ours, stack
 from shared.models import db
@@ -30,6 +31,7 @@ _WORK = f"index {PAGES} HTML pages and {PDFS} PDFs, a model of 100 ms a request"
 def figures(budget_seconds: float) -> Iterator[Figure]:
     """Documents a second."""
     rates: dict[str, list[float]] = {}
+    passages: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as name, ExitStack() as opened:
         folder = Path(name)
         files = material(folder / "files", PAGES, PDFS, PDF_PAGES)
@@ -55,12 +57,16 @@ def figures(budget_seconds: float) -> Iterator[Figure]:
             one.index(files[-10:], "warm")
         for number in rounds(budget_seconds * 0.7, at_least=1):
             _forget_vectors()
-            rates.setdefault(OURS, []).append(_FILES / ours.index(files, f"round_{number}")[0])
+            seconds, segments = ours.index(files, f"round_{number}")
+            rates.setdefault(OURS, []).append(_FILES / seconds)
+            passages.setdefault(OURS, []).append(segments / seconds)
             for contestant, one in others.items():
                 took = one.index(files, f"round_{number}")
                 rates.setdefault(contestant, []).append(_FILES / took.seconds)
+                passages.setdefault(contestant, []).append(took.segments / took.seconds)
     best = max(FRAMEWORKS, key=lambda one: statistics.median(rates[one]))
     yield from compared(_WORK, rates, "documents/s", against=best, target=10)
+    yield from in_passages(_WORK, passages)
 
 
 @contextmanager

@@ -149,7 +149,7 @@ def compared_at(
 
 def figures(budget_seconds: float, segments: int = 0) -> Iterator[Figure]:
     """Latency and recall, after a first load and the building of the index."""
-    segments = segments or (100_000 if budget_seconds > 60 else 20_000)
+    segments = segments or (100_000 if budget_seconds > 30 else 20_000)
     corpus = Corpus.of_manual()
     with database(**_SETTINGS):
         _, dataset_id = new_dataset("search")
