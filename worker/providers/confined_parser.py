@@ -25,9 +25,11 @@ _START_SECONDS = 60.0
 _MAX_PARSES = 1000
 #: The part of the memory limit that a child may keep from one file to the next.
 _MAX_KEPT = 0.25
-#: Text taken from the child before its caller asks for it, so that it is free again sooner.
+#: Text taken from the child before its caller asks for it, so that it is free again sooner: the
+#: caller may wait for a far model between two blocks.
 _READ_AHEAD_CHARACTERS = 2 * 1024**2
-_PATIENCE_SECONDS = 0.001
+#: How long a block may take to be waited for when others are there: many pages of a PDF.
+_PATIENCE_SECONDS = TICK_SECONDS
 _MEBIBYTE = 1024**2
 
 
@@ -69,6 +71,7 @@ class ConfinedParser:
         try:
             exchange = _Exchange(process, name, self._parse_seconds, self._parse_memory_bytes)
             exchange.ask(content)
+            del content  # its reader may take minutes to the last block
             while not exchange.is_over:
                 blocks = exchange.read_ahead()
                 if exchange.is_over:
@@ -143,10 +146,20 @@ class _Exchange:
             raise self._death() from None
 
     def read_ahead(self) -> list[Block]:
-        """Wait for a block, then take what is there already, up to a limit."""
+        """Wait for a block, then take those that follow without delay, up to a limit."""
+        self._waiting_since = time.monotonic()
+        try:
+            return self._blocks_ahead()
+        except ChildEnded:
+            raise self._death() from None
+        finally:
+            self._spent_seconds += time.monotonic() - self._waiting_since
+
+    def _blocks_ahead(self) -> list[Block]:
         blocks: list[Block] = []
         connection, characters = self._process.connection, 0
         while characters < _READ_AHEAD_CHARACTERS:
+            self._check()  # a child that is never waited for must keep to its limits, too
             if blocks and not connection.says_more(_PATIENCE_SECONDS):
                 break
             frame = self._received()
@@ -171,17 +184,11 @@ class _Exchange:
             raise self._error
 
     def _received(self) -> Frame:
-        self._waiting_since = time.monotonic()
-        try:
-            while True:
-                frame = self._process.connection.receive(self._check)
-                if frame.header["kind"] != Kind.LOG:
-                    return frame
-                log_of_parser(frame.header, decoded_text(frame.payload))
-        except ChildEnded:
-            raise self._death() from None
-        finally:
-            self._spent_seconds += time.monotonic() - self._waiting_since
+        while True:
+            frame = self._process.connection.receive(self._check)
+            if frame.header["kind"] != Kind.LOG:
+                return frame
+            log_of_parser(frame.header, decoded_text(frame.payload))
 
     def _check(self) -> None:
         now = time.monotonic()
