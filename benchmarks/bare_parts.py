@@ -20,10 +20,8 @@ from semantic_text_splitter import MarkdownSplitter
 from sqlalchemy import make_url
 
 from benchmarks.peers.turns import CHUNK_CHARACTERS, Turn, take_turns
+from worker.providers import pdfium
 from worker.providers.wordllama import WordLlamaEmbedder
-
-#: As rag-worker asks for them.
-_TYPES = {".html": ("text/html", "markdown"), ".pdf": ("application/pdf", "plain")}
 
 
 def main() -> None:
@@ -38,9 +36,10 @@ def main() -> None:
     def text(path: Path) -> str:
         if path.suffix == ".txt":
             return path.read_text("utf-8")
-        kind, output_format = _TYPES[path.suffix]
-        config = kreuzberg.ExtractionConfig(output_format=output_format, use_cache=False)
-        return kreuzberg.extract_bytes_sync(path.read_bytes(), kind, config=config).content
+        if path.suffix == ".pdf":
+            return "\n\n".join(page.text for page in pdfium.pages(path.read_bytes()))
+        config = kreuzberg.ExtractionConfig(output_format="markdown", use_cache=False)
+        return kreuzberg.extract_bytes_sync(path.read_bytes(), "text/html", config=config).content
 
     def index(turn: Turn) -> int:
         segments = 0

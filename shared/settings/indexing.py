@@ -23,7 +23,7 @@ class IndexingSettings(SettingsGroup):
     indexing_max_parsed_file_bytes: int = Field(
         100 * 1024**2,
         ge=1,
-        description="Largest file of a format that must be parsed whole (PDF …).",
+        description="Largest file that a parser is given whole (PDF, Office, HTML …).",
     )
     indexing_max_parse_seconds: float = Field(
         300, gt=0, description="Longest that parsing one such file may take."

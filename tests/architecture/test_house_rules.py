@@ -18,6 +18,7 @@ HEAVY = (
     "numpy",
     "openai",
     "pgvector",
+    "pypdfium2",
     "qdrant_client",
     "rjieba",
     "Stemmer",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
 from shared import errors
@@ -27,6 +28,7 @@ from shared.extensions.log_format import handler
 from shared.queueing import task_context
 from shared.queueing.task_context import TaskContext
 from tests.fixtures.misbehaving_parser import PARSER
+from tests.fixtures.pdf_files import numbered, pdf_of
 from tests.fixtures.pids import is_gone, read_pid
 from tests.fixtures.waiting import eventually
 from worker.providers.confined_parser import ConfinedParser
@@ -208,7 +210,15 @@ def test_the_callers_own_time_does_not_count(make: Make, tmp_path: Path) -> None
     assert [page.text for page in pages] == ["last"]
 
 
-@pytest.mark.parametrize("behaviour", ["swells", "swells_at_once"])
+def test_pages_that_never_end_are_given_up_though_none_is_waited_for(make: Make) -> None:
+    parser = make(seconds=0.5)
+    with pytest.raises(LimitExceeded, match=r"a\.pdf took longer than 0\.5 s to parse"):
+        for _ in parser.parse(b"pages_without_end", "a.pdf"):
+            pass
+    assert texts(parser, "echo next") == ["next"]
+
+
+@pytest.mark.parametrize("behaviour", ["swells", "swells_at_once", "swells_page_by_page"])
 def test_a_file_that_needs_too_much_memory_is_given_up(make: Make, behaviour: str) -> None:
     parser = make(memory=150)
     with pytest.raises(LimitExceeded) as raised:
@@ -304,6 +314,29 @@ def test_a_real_document_reads_the_same_in_a_child(make: Make) -> None:
     content = HANDBOOK.read_bytes()
     confined = make("worker.providers.kreuzberg:KreuzbergParser")
     assert list(confined.parse(content, "a.pdf")) == list(KreuzbergParser().parse(content, "a.pdf"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel for the peak")
+def test_many_pages_take_no_more_memory_than_few(make: Make) -> None:
+    parser = make("worker.providers.kreuzberg:KreuzbergParser")
+    own: list[int] = []
+    for count in (600, 6000):
+        content = pdf_of(numbered(count, lines=12))
+        blocks = parser.parse(content, "a.pdf")
+        assert [block.page for block in blocks] == list(range(1, count + 1))
+        own.append(_peak_bytes_of_child() - len(content))
+    # Parsed as a whole, it took 88 MB more; now 8, which are the list of its pages.
+    assert own[1] < own[0] + 40 * MEBIBYTE
+
+
+def _peak_bytes_of_child() -> int:
+    (child,) = (
+        process
+        for process in psutil.Process().children()
+        if "worker.providers.kreuzberg:KreuzbergParser" in process.cmdline()
+    )
+    status = Path(f"/proc/{child.pid}/status").read_text("ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def test_what_a_parser_logs_is_logged_by_the_task_it_works_for(

@@ -1,4 +1,4 @@
-"""kreuzberg: PDF, Office, HTML, EPUB, mail and more, in one Rust library."""
+"""kreuzberg: Office, HTML, EPUB, mail and more, in one Rust library; a PDF is pdfium's."""
 
 import re
 from collections.abc import Iterator
@@ -19,6 +19,7 @@ from kreuzberg.exceptions import (
     PluginError,
     ValidationError,
 )
+from pypdfium2 import PdfiumError
 
 from shared.errors import (
     ConfigurationError,
@@ -28,6 +29,7 @@ from shared.errors import (
     ServiceUnavailable,
     UnreadableFile,
 )
+from worker.providers import pdfium
 from worker.providers.parser import Block
 
 _OFFICE = "application/vnd.openxmlformats-officedocument."
@@ -73,6 +75,7 @@ ERRORS: dict[type[Exception], type[RagWorkerError]] = {
     MissingDependencyError: ConfigurationError,
     CacheError: ServiceUnavailable,
     ExtractionCancelledError: ServiceUnavailable,
+    PdfiumError: UnreadableFile,
     Exception: UnreadableFile,  # a panic of the Rust core arrives as a plain RuntimeError
 }
 _ENCRYPTED = re.compile(r"password|encrypt", re.IGNORECASE)
@@ -85,10 +88,11 @@ class KreuzbergParser:
     """Parses a whole file to Markdown, page by page where the format has pages."""
 
     def __init__(self) -> None:
-        self._config = _config("markdown")  # headings guide the split
-        # Its pages are plain text either way; Markdown of the whole, which nobody asks for,
-        # takes three times as long.
-        self._pdf_config = _config("plain")
+        self._config = ExtractionConfig(
+            output_format="markdown",  # headings guide the split
+            use_cache=False,  # its cache is a folder on disk that nobody would clean
+            pages=PageConfig(extract_pages=True),
+        )
 
     def parse(self, content: bytes, name: str) -> Iterator[Block]:
         """The document's text, in order.
@@ -98,6 +102,9 @@ class KreuzbergParser:
             UnreadableFile: the format is not supported, or the file is damaged.
         """
         mime_type = MIME_TYPES.get(PurePath(name).suffix.lower()) or _detected(content, name)
+        if mime_type == _PDF:
+            yield from _pdf(content, name)
+            return
         if mime_type == _HTML:
             yield Block(self._html(content, name), is_markdown=True)
             return
@@ -118,18 +125,16 @@ class KreuzbergParser:
 
     def _extract(self, content: bytes, mime_type: str, name: str) -> ExtractionResult:
         try:
-            config = self._pdf_config if mime_type == _PDF else self._config
-            return kreuzberg.extract_bytes_sync(content, mime_type, config=config)
+            return kreuzberg.extract_bytes_sync(content, mime_type, config=self._config)
         except Exception as error:
             raise translated(error, name) from error
 
 
-def _config(output_format: str) -> ExtractionConfig:
-    return ExtractionConfig(
-        output_format=output_format,
-        use_cache=False,  # its cache is a folder on disk that nobody would clean
-        pages=PageConfig(extract_pages=True),
-    )
+def _pdf(content: bytes, name: str) -> Iterator[Block]:
+    try:
+        yield from pdfium.pages(content)
+    except PdfiumError as error:
+        raise translated(error, name) from error
 
 
 def translated(error: Exception, name: str) -> RagWorkerError:

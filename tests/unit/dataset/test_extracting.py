@@ -17,6 +17,7 @@ from tests.unit.dataset.made_files import (
     zip_file,
 )
 from worker.providers.kreuzberg import KreuzbergParser
+from worker.providers.parser import Block
 from worker.services.dataset.extracting import BLOCK_CHARACTERS, Limits, extract
 
 LIMITS = Limits(
@@ -294,3 +295,22 @@ def test_reading_takes_memory_for_a_block_not_for_the_file(tmp_path, parser):
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak_bytes < 12 * 1024**2 < path.stat().st_size
+
+
+def test_a_file_is_not_kept_while_its_blocks_are_read(tmp_path):
+    class Streaming:
+        def parse(self, content, name):
+            del content
+            yield Block("first")
+            yield Block("last")
+
+    path = tmp_path / "large.pdf"
+    path.write_bytes(b"%PDF-1.7\n" + bytes(12 * 1024**2))
+    tracemalloc.start()
+    with path.open("rb") as file:
+        blocks = extract(file, path.name, path.stat().st_size, LIMITS, Streaming())
+        assert next(blocks).text == "first"
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+        assert next(blocks).text == "last"
+    tracemalloc.stop()
+    assert kept_bytes < 2 * 1024**2

@@ -32,7 +32,7 @@ RULES = {
 #: the libraries it is enough to write it here: their versions are in each fingerprint.
 MADE = (
     1,
-    ("3.5.2", "4.10.4", "3.1.0", "0.2.2", "0.33.1"),
+    ("3.5.2", "4.10.4", "5.15.2", "3.1.0", "0.2.2", "0.33.1"),
     "49463c4479fea4cd7eb626e5dfcba424564f74c8dc9b26810d1e6b7b9bb2e9c9",
 )
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import kreuzberg
 import pytest
 from kreuzberg import exceptions, validate_mime_type
+from pypdfium2 import PdfiumError
 
 import worker.samples
 from shared.errors import EncryptedFile, RagWorkerError, UnreadableFile
@@ -46,8 +47,11 @@ def test_a_password_is_told_apart():
 
 def test_the_cause_is_kept(parser):
     with pytest.raises(UnreadableFile) as raised:
-        list(parser.parse(b"no PDF", "a.pdf"))
+        list(parser.parse(b"no document", "a.docx"))
     assert isinstance(raised.value.__cause__, exceptions.ParsingError)
+    with pytest.raises(UnreadableFile) as raised:
+        list(parser.parse(b"no PDF", "a.pdf"))
+    assert isinstance(raised.value.__cause__, PdfiumError)
 
 
 @pytest.mark.parametrize("mime_type", sorted(set(MIME_TYPES.values())))
@@ -55,17 +59,17 @@ def test_every_format_is_one_the_library_supports(mime_type):
     assert validate_mime_type(mime_type)
 
 
-def test_pages_of_a_pdf_are_those_that_the_library_gives_beside_markdown(parser):
+def test_pages_of_a_pdf_are_those_that_the_library_would_give(parser):
     (folder,) = worker.samples.__path__
     content = (Path(folder) / "documents" / "handbook.pdf").read_bytes()
     config = kreuzberg.ExtractionConfig(
-        output_format="markdown", use_cache=False, pages=kreuzberg.PageConfig(extract_pages=True)
+        output_format="plain", use_cache=False, pages=kreuzberg.PageConfig(extract_pages=True)
     )
-    beside = kreuzberg.extract_bytes_sync(content, "application/pdf", config=config).pages
+    others = kreuzberg.extract_bytes_sync(content, "application/pdf", config=config).pages
 
     found = [(one.page, one.text) for one in parser.parse(content, "handbook.pdf")]
 
-    assert found == [(one["page_number"], one["content"]) for one in beside]
+    assert found == [(one["page_number"], one["content"]) for one in others]
     assert len(found) > 1
 
 

@@ -1,4 +1,4 @@
-"""Files become blocks of text; text and CSV stream, other formats are parsed whole."""
+"""Files become blocks of text; text and CSV stream, other formats are given to a parser whole."""
 
 from collections.abc import Iterator
 from pathlib import PurePath
@@ -116,10 +116,15 @@ def _blocks(file: BinaryIO, name: str, limits: Limits, parser: Parser) -> Iterat
     elif ending in _PLAIN or ending in _MARKDOWN or _is_unnamed_text(file, ending):
         yield from _cut(decoded(file, name), is_markdown=ending in _MARKDOWN)
     else:
-        content = file.read(limits.parsed_file_bytes + 1)
-        setting = "INDEXING_MAX_PARSED_FILE_BYTES"
-        require(len(content), limits.parsed_file_bytes, name, "bytes", setting)
-        yield from parser.parse(_checked(content, name, ending, limits), name)
+        # The content has no name here, which would keep it for as long as blocks are read.
+        yield from parser.parse(_checked(_whole(file, name, limits), name, ending, limits), name)
+
+
+def _whole(file: BinaryIO, name: str, limits: Limits) -> bytes:
+    content = file.read(limits.parsed_file_bytes + 1)
+    setting = "INDEXING_MAX_PARSED_FILE_BYTES"
+    require(len(content), limits.parsed_file_bytes, name, "bytes", setting)
+    return content
 
 
 def _is_unnamed_text(file: BinaryIO, ending: str) -> bool:

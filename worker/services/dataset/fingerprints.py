@@ -19,6 +19,7 @@ PIPELINE = 1
 _LIBRARIES = (
     "charset-normalizer",
     "kreuzberg",
+    "pypdfium2",
     "pystemmer",
     "rjieba",
     "semantic-text-splitter",
