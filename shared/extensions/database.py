@@ -8,12 +8,13 @@ from io import BytesIO
 from typing import Any
 
 from flask import Flask
-from psycopg2.extensions import STATUS_READY
+from psycopg2.extensions import STATUS_READY, get_wait_callback
 from sqlalchemy import Engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection, ExecutionContext
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
+from shared.extensions import waiting_copy
 from shared.models import db
 from shared.settings import Settings
 
@@ -124,7 +125,10 @@ def _copy_in(engine: Engine) -> None:
         copied = context.execution_options.get("copied")
         if copied is None:
             return False
-        cursor.copy_expert(statement, BytesIO(copied))
+        if get_wait_callback() is None:
+            cursor.copy_expert(statement, BytesIO(copied))
+        else:
+            waiting_copy.copy(cursor, statement, copied)
         return True
 
 

@@ -43,7 +43,7 @@ def shelf(request: pytest.FixtureRequest, app: Flask, dataset_id: UUID) -> Itera
     if request.param.startswith("pgvector"):
         if runs_on_mysql():
             pytest.skip("pgvector is PostgreSQL's")
-        # With a wait callback, whichever it is, psycopg2 refuses COPY.
+        # With a wait callback, whichever it is, psycopg2 refuses COPY and we have our own.
         set_wait_callback(wait_select if request.param == "pgvector-gevent" else None)
 
         def in_table() -> int:

@@ -17,6 +17,7 @@ import gevent  # noqa: E402
 from gevent.event import Event  # noqa: E402
 from psycogreen.gevent import patch_psycopg  # noqa: E402
 from sqlalchemy import event, select, text  # noqa: E402
+from sqlalchemy.orm import Session  # noqa: E402
 
 from shared.app_factory import create_app  # noqa: E402
 from shared.errors import LeaseLost, Superseded  # noqa: E402
@@ -27,6 +28,7 @@ from worker.delivery.lease import Ago, Lease  # noqa: E402
 from worker.delivery.leased_rows import LeasedRows  # noqa: E402
 from worker.delivery.runs import Limits  # noqa: E402
 from worker.services.mail.claiming import take_mail  # noqa: E402
+from worker.stores import binary_copy  # noqa: E402
 from worker.wiring import mail_needs  # noqa: E402
 
 PATIENCE_SECONDS = 300
@@ -236,6 +238,47 @@ def leases() -> None:
 
     too_long = all_of([partial(rows.release, one, provider="x" * 17) for one in held[:2]])
     assert all("too long" in str(one) for one in too_long), "what a row cannot hold is refused"
+
+
+def copies() -> None:
+    """One that waits for another holds up nobody; whoever is ended in it leaves no trace."""
+    engine = db.engine
+    copying = text("COPY embeddings (model, hash, vector) FROM STDIN (FORMAT binary)")
+
+    def copy(digest: int, *, commits: bool = True) -> None:
+        row = [binary_copy.text("m"), binary_copy.bytea(bytes([digest])), binary_copy.NULL]
+        with Session(engine) as session:
+            binary_copy.copy(session, copying, [binary_copy.row(*row)])
+            if commits:
+                session.commit()
+            else:
+                copied.append(digest)
+                gate.wait()
+
+    def stored() -> list[int]:
+        with engine.connect() as connection:
+            found = connection.scalars(text("SELECT hash FROM embeddings ORDER BY hash"))
+            return [bytes(one)[0] for one in found]
+
+    def waiting_for_locks() -> int:
+        query = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        with engine.connect() as connection:
+            return connection.scalar(query) or 0
+
+    gate, copied = Event(), list[int]()
+    holding = gevent.spawn(copy, 1, commits=False)
+    while not copied:
+        gevent.sleep(0.01)
+    waiting = [gevent.spawn(copy, 1) for _ in range(2)]
+    while waiting_for_locks() < 2:
+        gevent.sleep(0.01)
+    assert all_of([partial(copy, digest) for digest in (2, 3)]) == [None, None]
+    waiting[0].kill()
+    assert waiting[0].dead
+    gate.set()
+    gevent.joinall([holding, waiting[1]], timeout=PATIENCE_SECONDS, raise_error=True)
+    assert stored() == [1, 2, 3], "the first was rolled back, the last wrote it"
+    assert all_of([partial(copy, digest) for digest in (4, 5, 6)]) == [None] * 3
 
 
 def main() -> None:

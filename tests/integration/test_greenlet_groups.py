@@ -54,3 +54,7 @@ def test_a_message_has_one_owner_who_waits_for_nobody_elses(app: Flask) -> None:
 def test_a_mail_is_claimed_once_and_written_by_its_owner_alone(app: Flask) -> None:
     accept_mails()
     run("leases")
+
+
+def test_a_copy_lets_others_run_and_can_be_ended(app: Flask) -> None:
+    run("copies")

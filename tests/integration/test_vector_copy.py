@@ -1,6 +1,7 @@
 """Vectors go in by COPY where they can: the same rows, the same errors, no lost connection kept."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -56,19 +57,29 @@ def test_copy_and_statement_write_the_same_rows(
 ) -> None:
     ids, vectors = [uuid4() for _ in range(40)], random_vectors(40, dimension)
     place = VectorPlace(shelf.dataset_id, shelf.document(), 3, generation, uuid4(), 1)
+    # A few of a version that serves go by a statement.
+    parts = [
+        VectorBatch(replace(place, is_whole=False), ids[start : start + 20], vectors[start:][:20])
+        for start in (0, 20)
+    ]
     written = []
-    for callback in (None, wait_select):
+    for callback, batches in (
+        (None, [VectorBatch(place, ids, vectors)]),
+        (wait_select, [VectorBatch(place, ids, vectors)]),
+        (None, parts),
+    ):
         set_wait_callback(callback)
         try:
             with shelf.sessions() as session:
-                shelf.store.upsert(session, VectorBatch(place, ids, vectors))
+                for batch in batches:
+                    shelf.store.upsert(session, batch)
                 written.append(session.execute(_ROWS).all())
         finally:
             set_wait_callback(None)
 
     assert len(written[0]) == 40
-    assert written[0] == written[1]
-    assert statements.count("SAVEPOINT copying;") == 1
+    assert written[0] == written[1] == written[2]
+    assert statements.count("SAVEPOINT copying;") == 2
 
 
 @pytest.mark.parametrize(

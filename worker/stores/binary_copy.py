@@ -14,6 +14,8 @@ from psycopg2.extensions import get_wait_callback
 from sqlalchemy import TextClause
 from sqlalchemy.orm import Session
 
+from shared.extensions import waiting_copy
+
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
 NULL = b"\xff\xff\xff\xff"
@@ -30,8 +32,10 @@ _INT8, _INT2 = (20, 8), (21, 2)
 
 
 def is_possible(session: Session) -> bool:
-    """Whether COPY may be used here: under gevent no other greenlet runs meanwhile."""
-    return get_wait_callback() is None and session.get_bind().dialect.name == "postgresql"
+    """Whether COPY may be used here."""
+    return session.get_bind().dialect.name == "postgresql" and (
+        get_wait_callback() is None or waiting_copy.is_possible()
+    )
 
 
 def copy(session: Session, statement: TextClause, rows: Iterable[bytes]) -> None:
@@ -73,6 +77,11 @@ def text(value: str) -> bytes:
     """A value of type ``text``; PostgreSQL takes no NUL in it."""
     encoded = value.encode()
     return _LENGTH(len(encoded)) + encoded
+
+
+def bytea(value: bytes) -> bytes:
+    """A value of type ``bytea``."""
+    return _LENGTH(len(value)) + value
 
 
 def int8_array(values: Sequence[int]) -> bytes:

@@ -99,9 +99,7 @@ class PgVectorStore:
     def upsert(self, session: Session, *batches: VectorBatch) -> None:
         """Write batches in the caller's transaction.
 
-        By COPY, which is five times as fast for many. Not where it cannot replace a row that is
-        there already, nor under gevent: psycopg2 has no COPY that lets other greenlets run
-        meanwhile.
+        By COPY, which is five times as fast for many, where it replaces no row.
         """
         are_new = all(batch.place.is_whole for batch in batches)
         are_many = sum(len(batch.ids) for batch in batches) >= _LEAST_COPIED
