@@ -12,6 +12,7 @@ Source of the format: WHATWG, HTML Living Standard, 9.2 "Server-sent events".
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 from uuid import UUID
 
@@ -24,6 +25,7 @@ from werkzeug.exceptions import BadRequest
 
 from shared.errors import AnswerNotEnded, InvalidRequest, NotFound
 from shared.models import Message
+from shared.queueing.transactions import in_transaction
 from shared.submitting.answer_events import AnswerEvent, EventKind
 from shared.submitting.answer_reading import END, read_answer
 from shared.submitting.answers import ask, cancel_answer
@@ -102,8 +104,9 @@ def answers_blueprint(
     def cancel(message_id: UUID) -> Response:
         """Stop the answer; ``cancelled`` says whether there was something to stop."""
         require("cancel", message_id)
-        with sessions() as session, session.begin():
-            cancelled = cancel_answer(session, message_id, celery=celery, redis=redis)
+        cancelled = in_transaction(
+            sessions, partial(cancel_answer, message_id=message_id, celery=celery, redis=redis)
+        )
         return jsonify(cancelled=cancelled)
 
     if asker is not None:
@@ -143,7 +146,8 @@ def _asked(
         raise InvalidRequest("send JSON: question and dataset_ids") from error
     if not isinstance(wanted, dict):
         raise InvalidRequest("send a JSON object: question and dataset_ids")
-    with sessions() as session, session.begin():
+
+    def accept(session: Session) -> dict[str, str]:
         message_id = ask(
             session,
             tenant_id,
@@ -158,6 +162,8 @@ def _asked(
             "message_id": str(message_id),
             "conversation_id": str(message.conversation_id),
         }
+
+    return in_transaction(sessions, accept)
 
 
 def _refused(error: Exception, status: int) -> tuple[Response, int]:

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from shared.models import Document, DocumentStatus, db
+from shared.queueing.transactions import in_transaction
 from shared.settings import Settings
 from shared.submitting import control
 from worker.cli import document_life
@@ -167,11 +168,14 @@ def _chosen(ids: Sequence[UUID], dataset: str | None, tenant: str) -> list[UUID]
         )
 
 
+def _committed(change: Change, batch: Sequence[UUID]) -> list[UUID]:
+    return in_transaction(partial(Session, db.engine), lambda session: change(session, batch))
+
+
 def _change(what: str, change: Change, chosen: Sequence[UUID], *, as_json: bool) -> None:
     changed: list[UUID] = []
     for start in range(0, len(chosen), _BATCH):
-        with Session(db.engine) as session, session.begin():
-            changed += change(session, chosen[start : start + _BATCH])
+        changed += _committed(change, chosen[start : start + _BATCH])
     done = set(changed)
     alone = _statuses([one for one in chosen if one not in done])
     if as_json:

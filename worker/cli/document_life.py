@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from shared.errors import NotFound
 from shared.models import Document, DocumentStatus, db
+from shared.queueing.transactions import in_transaction
 from shared.settings import Settings
 from shared.submitting import availability, reindexing, removing
 from shared.submitting.files import StoredFile, store_file
@@ -274,11 +275,14 @@ def _chosen(
         return list(session.scalars(query.order_by(Document.position)))
 
 
+def _committed(change: Change, batch: Sequence[UUID]) -> list[UUID]:
+    return in_transaction(partial(Session, db.engine), lambda session: change(session, batch))
+
+
 def _change(what: str, change: Change, chosen: Sequence[UUID], *, as_json: bool) -> None:
     changed: list[UUID] = []
     for start in range(0, len(chosen), _BATCH):
-        with Session(db.engine) as session, session.begin():
-            changed += change(session, chosen[start : start + _BATCH])
+        changed += _committed(change, chosen[start : start + _BATCH])
     if as_json:
         click.echo(as_one_line({"documents": changed, "number": len(changed)}))
         return

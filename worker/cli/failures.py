@@ -93,12 +93,15 @@ def _server_failure(error: Exception) -> str | None:
     from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
     from shared.queueing.outage import SERVER_LOST
+    from shared.queueing.transactions import was_in_favour_of_another
 
     if isinstance(error, DBAPIError) and (
         isinstance(error.orig, (UndefinedTable, UndefinedColumn))
         or _number(error.orig) in {UNKNOWN_TABLE, UNKNOWN_COLUMN}
     ):
         return "the database has no tables of this version: run `rag-worker db upgrade`"
+    if isinstance(error, DBAPIError) and was_in_favour_of_another(error):
+        return "the database ended this in favour of another change, nothing is done: run it again"
     if isinstance(error, (OperationalError, InterfaceError)):
         return (
             f"the database does not answer: {error.orig}; "

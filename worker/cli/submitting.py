@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -11,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from shared.errors import InvalidRequest
 from shared.models import Dataset, db
+from shared.queueing.transactions import in_transaction
 from shared.settings import Settings
 from shared.settings.embedding import EmbeddingSettings
 from shared.submitting.dataset import (
@@ -139,8 +141,9 @@ def _submitted(
     redis = current_app.extensions["redis"]
     settings: Settings = current_app.extensions["settings"]
     guard_seconds = settings.indexing.indexing_guard_seconds
-    with Session(db.engine) as session, session.begin():
-        return submit_documents(
+    return in_transaction(
+        partial(Session, db.engine),
+        lambda session: submit_documents(
             session,
             redis,
             dataset_id,
@@ -148,4 +151,5 @@ def _submitted(
             guard_seconds,
             celery=current_app.extensions["celery"],
             rule=rule,
-        )
+        ),
+    )

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from uuid import UUID
 
 from flask import current_app
@@ -11,6 +12,7 @@ from sqlalchemy.orm import Session
 from shared.contract import DOCUMENT_SYNC
 from shared.errors import NotFound
 from shared.models import Document, OutboxMessage, db
+from shared.queueing.transactions import in_transaction
 from shared.settings import Settings
 from shared.submitting.urls import UrlSubmission, submit_urls, sync_documents
 
@@ -27,16 +29,22 @@ def submit_all(dataset_id: UUID, urls: Sequence[str]) -> list[UrlSubmission]:
     """
     submissions: list[UrlSubmission] = []
     for start in range(0, len(urls), _BATCH):
-        with Session(db.engine) as session, session.begin():
-            submissions += submit_urls(
-                session,
-                current_app.extensions["redis"],
-                dataset_id,
-                urls[start : start + _BATCH],
-                _guard_seconds(),
-                celery=current_app.extensions["celery"],
-            )
+        submissions += in_transaction(
+            partial(Session, db.engine),
+            partial(_submit, dataset_id=dataset_id, urls=urls[start : start + _BATCH]),
+        )
     return submissions
+
+
+def _submit(session: Session, dataset_id: UUID, urls: Sequence[str]) -> list[UrlSubmission]:
+    return submit_urls(
+        session,
+        current_app.extensions["redis"],
+        dataset_id,
+        urls,
+        _guard_seconds(),
+        celery=current_app.extensions["celery"],
+    )
 
 
 def sync_all(document_ids: Sequence[UUID]) -> list[UrlSubmission]:
@@ -46,22 +54,25 @@ def sync_all(document_ids: Sequence[UUID]) -> list[UrlSubmission]:
         NotFound: one of them does not exist.
         InvalidRequest: one of them does not come from a URL.
     """
+    return in_transaction(partial(Session, db.engine), partial(_sync, document_ids=document_ids))
+
+
+def _sync(session: Session, document_ids: Sequence[UUID]) -> list[UrlSubmission]:
+    query = select(Document.id, Document.dataset_id).where(Document.id.in_(document_ids))
+    places = {row.id: row.dataset_id for row in session.execute(query)}
+    missing = [str(one) for one in document_ids if one not in places]
+    if missing:
+        raise NotFound(f"there is no document {', '.join(missing)}")
     asked: list[UrlSubmission] = []
-    with Session(db.engine) as session, session.begin():
-        query = select(Document.id, Document.dataset_id).where(Document.id.in_(document_ids))
-        places = {row.id: row.dataset_id for row in session.execute(query)}
-        missing = [str(one) for one in document_ids if one not in places]
-        if missing:
-            raise NotFound(f"there is no document {', '.join(missing)}")
-        for dataset_id in sorted(set(places.values())):
-            asked += sync_documents(
-                session,
-                current_app.extensions["redis"],
-                dataset_id,
-                [one for one in document_ids if places[one] == dataset_id],
-                _guard_seconds(),
-                celery=current_app.extensions["celery"],
-            )
+    for dataset_id in sorted(set(places.values())):
+        asked += sync_documents(
+            session,
+            current_app.extensions["redis"],
+            dataset_id,
+            [one for one in document_ids if places[one] == dataset_id],
+            _guard_seconds(),
+            celery=current_app.extensions["celery"],
+        )
     return asked
 
 
