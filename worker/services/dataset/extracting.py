@@ -64,7 +64,7 @@ def extract(
     name = _shown(name)
     _require_size(size_bytes, name, limits)
     is_empty = True
-    for block in _blocks(file, name, limits, parser):
+    for block in _blocks(file, name, size_bytes, limits, parser):
         if block.text and not block.text.isspace():
             is_empty = False
             yield block
@@ -108,7 +108,9 @@ def _require_size(size_bytes: int, name: str, limits: Limits) -> None:
     require(size_bytes, limits.file_bytes, name, "bytes", "INDEXING_MAX_FILE_BYTES")
 
 
-def _blocks(file: BinaryIO, name: str, limits: Limits, parser: Parser) -> Iterator[Block]:
+def _blocks(
+    file: BinaryIO, name: str, size_bytes: int, limits: Limits, parser: Parser
+) -> Iterator[Block]:
     ending = PurePath(name).suffix.lower()
     if ending in _TABLES:
         lines = table_lines(decoded(file, name), name, _TABLES[ending])
@@ -117,13 +119,18 @@ def _blocks(file: BinaryIO, name: str, limits: Limits, parser: Parser) -> Iterat
         yield from _cut(decoded(file, name), is_markdown=ending in _MARKDOWN)
     else:
         # The content has no name here, which would keep it for as long as blocks are read.
-        yield from parser.parse(_checked(_whole(file, name, limits), name, ending, limits), name)
+        yield from parser.parse(
+            _checked(_whole(file, name, size_bytes, limits), name, ending, limits), name
+        )
 
 
-def _whole(file: BinaryIO, name: str, limits: Limits) -> bytes:
-    content = file.read(limits.parsed_file_bytes + 1)
-    setting = "INDEXING_MAX_PARSED_FILE_BYTES"
-    require(len(content), limits.parsed_file_bytes, name, "bytes", setting)
+def _whole(file: BinaryIO, name: str, size_bytes: int, limits: Limits) -> bytes:
+    most = limits.parsed_file_bytes
+    # Room for all that is asked for is made first: 100 MB for each page take longer than reading.
+    content = file.read(min(size_bytes, most) + 1)
+    if size_bytes < len(content) <= most:
+        content += file.read(most + 1 - len(content))
+    require(len(content), most, name, "bytes", "INDEXING_MAX_PARSED_FILE_BYTES")
     return content
 
 
