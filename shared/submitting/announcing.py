@@ -1,6 +1,6 @@
 """Tells the workers of documents that wait, by way of the outbox."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from uuid import UUID
 
 from celery import Celery
@@ -27,7 +27,8 @@ def announce(
     celery: Celery | None = None,
     tenant_id: UUID | None = None,
     delay_seconds: float = 0.0,
-) -> None:
+    unwritten: Collection[UUID] = (),
+) -> dict[UUID, UUID]:
     """Announce documents, if and when the caller's transaction commits; small ones share a message.
 
     Args:
@@ -37,20 +38,24 @@ def announce(
         celery: publishes right after the commit; without it a worker's relay does.
         tenant_id: whose they are; the dataset's, when unset.
         delay_seconds: not before this from now.
+        unwritten: those whose rows the caller writes next, with the message's id.
+
+    Returns:
+        The id of each one's message.
     """
-    announced: dict[str, str] = {}
+    announced: dict[UUID, UUID] = {}
     for group in groups_of(session, dataset_id, sizes):
-        ids = [str(document_id) for document_id in group]
         message_id = outbox.write(
             session,
             DOCUMENT_INDEXING.name,
-            [str(dataset_id), ids],
+            [str(dataset_id), [str(document_id) for document_id in group]],
             celery=celery,
             tenant_id=tenant_id,
             delay_seconds=delay_seconds,
         )
-        announced |= dict.fromkeys(ids, str(message_id))
-    _remember(session, announced)
+        announced |= dict.fromkeys(group, message_id)
+    _remember(session, {one: announced[one] for one in announced if one not in unwritten})
+    return announced
 
 
 def groups_of(
@@ -75,23 +80,24 @@ def announce_sources(
 ) -> None:
     """Announce documents whose URL is to be fetched, a message each; see ``announce``."""
     announced = {
-        str(document_id): str(
-            outbox.write(
-                session,
-                DOCUMENT_SYNC.name,
-                [str(dataset_id), str(document_id)],
-                celery=celery,
-                tenant_id=tenant_id,
-                delay_seconds=delay_seconds,
-            )
+        document_id: outbox.write(
+            session,
+            DOCUMENT_SYNC.name,
+            [str(dataset_id), str(document_id)],
+            celery=celery,
+            tenant_id=tenant_id,
+            delay_seconds=delay_seconds,
         )
         for document_id in document_ids
     }
     _remember(session, announced)
 
 
-def _remember(session: Session, announced: dict[str, str]) -> None:
+def _remember(session: Session, announced: dict[UUID, UUID]) -> None:
     if announced:
         session.flush()
-        values = {"ids": list(announced), "message_ids": list(announced.values())}
+        values = {
+            "ids": [str(one) for one in announced],
+            "message_ids": [str(one) for one in announced.values()],
+        }
         session.connection().execute(_ANNOUNCED, values)

@@ -21,6 +21,7 @@ from shared.submitting.announcing import announce
 from shared.submitting.datasets import ensure_dataset, ensure_tenant
 from shared.submitting.files import StoredFile, storable, upload_files
 from shared.submitting.ids import AnyId, checked_id
+from shared.submitting.new_documents import FIRST_VERSION, NewDocument, insert_documents
 from shared.submitting.process_rules import AnyRule, keep_rule
 from shared.submitting.submissions import Outcome, Submission
 
@@ -112,39 +113,42 @@ def submit_documents(
     stored = _stored(session, dataset_id, list(wanted))
     require_no_url(row.document for row in stored.values())
     outcomes = {key: _outcome(stored.get(key), file, rule_id) for key, file in wanted.items()}
-    documents: dict[str, Document] = {key: row.document for key, row in stored.items()}
-    position = _last_position(session, dataset_id)
-    for key in (key for key, outcome in outcomes.items() if outcome is Outcome.NEW):
-        position += 1
-        documents[key] = _new(dataset, key, wanted[key], position)
-    outcomes |= _refused_by_guards(redis, documents, outcomes, guard_seconds)
-    for key, outcome in outcomes.items():
+    documents = {key: row.document for key, row in stored.items()}
+    keys = [key for key, outcome in outcomes.items() if outcome is Outcome.NEW]
+    first = _last_position(session, dataset_id) + 1
+    new = {
+        key: NewDocument(uuid4(), position, file.name, key, uploads[file.sha256, file.name])
+        for position, (key, file) in enumerate(((key, wanted[key]) for key in keys), first)
+    }
+    outcomes |= _refused_by_guards(redis, documents, new, outcomes, guard_seconds)
+    for key, document in documents.items():
         file = wanted[key]
-        if outcome is Outcome.NEW:
-            session.add(documents[key])
-        elif outcome is Outcome.CHANGED:
-            _start_version(documents[key])
-        elif outcome is Outcome.AGAIN:
-            _start_again(documents[key])
-        if outcome in {Outcome.NEW, Outcome.CHANGED}:
-            documents[key].upload_file_id = uploads[file.sha256, file.name]
-            documents[key].name = file.name
-            documents[key].process_rule_id = rule_id or documents[key].process_rule_id
-    session.flush()
+        if outcomes[key] is Outcome.CHANGED:
+            _start_version(document)
+            document.upload_file_id = uploads[file.sha256, file.name]
+            document.name = file.name
+            document.process_rule_id = rule_id or document.process_rule_id
+        elif outcomes[key] is Outcome.AGAIN:
+            _start_again(document)
     submissions = [
-        Submission(
-            documents[key].id,
-            wanted[key].name,
-            documents[key].index_version,
-            outcome,
-            wanted[key].size_bytes,
-        )
+        _submission(documents.get(key) or new[key], wanted[key], outcome)
         for key, outcome in outcomes.items()
     ]
-    work = [one for one in submissions if one.will_be_indexed]
-    sizes = [(one.document_id, one.size_bytes) for one in work]
-    announce(session, dataset_id, sizes, celery=celery, tenant_id=dataset.tenant_id)
+    messages = announce(
+        session,
+        dataset_id,
+        [(one.document_id, one.size_bytes) for one in submissions if one.will_be_indexed],
+        celery=celery,
+        tenant_id=dataset.tenant_id,
+        unwritten={one.id for one in new.values()},
+    )
+    insert_documents(session, dataset, list(new.values()), messages, rule_id)
     return submissions
+
+
+def _submission(document: Document | NewDocument, file: StoredFile, outcome: Outcome) -> Submission:
+    version = document.index_version if isinstance(document, Document) else FIRST_VERSION
+    return Submission(document.id, file.name, version, outcome, file.size_bytes)
 
 
 def require_no_url(documents: Iterable[Document]) -> None:
@@ -218,13 +222,15 @@ def _outcome(stored: _Stored | None, file: StoredFile, rule_id: UUID | None) -> 
 def _refused_by_guards(
     redis: "Redis",
     documents: dict[str, Document],
+    new: dict[str, NewDocument],
     outcomes: dict[str, Outcome],
     guard_seconds: int,
 ) -> dict[str, Outcome]:
-    versions = [
-        (documents[key].id, documents[key].index_version + (outcome is Outcome.CHANGED))
-        for key, outcome in outcomes.items()
-        if outcome not in {Outcome.UNCHANGED, Outcome.PAUSED}
+    versions = [(one.id, FIRST_VERSION) for one in new.values()]
+    versions += [
+        (one.id, one.index_version + (outcomes[key] is Outcome.CHANGED))
+        for key, one in documents.items()
+        if outcomes[key] not in {Outcome.UNCHANGED, Outcome.PAUSED}
     ]
     free = guard.acquire(redis, versions, guard_seconds)
     return {
@@ -237,19 +243,6 @@ def _refused_by_guards(
 def _last_position(session: Session, dataset_id: UUID) -> int:
     query = select(func.max(Document.position)).where(Document.dataset_id == dataset_id)
     return session.scalar(query) or 0
-
-
-def _new(dataset: Dataset, key: str, file: StoredFile, position: int) -> Document:
-    return Document(
-        id=uuid4(),
-        tenant_id=dataset.tenant_id,
-        dataset_id=dataset.id,
-        position=position,
-        name=file.name,
-        source_key=key,
-        doc_form=dataset.doc_form,
-        index_version=1,
-    )
 
 
 def _start_version(document: Document) -> None:

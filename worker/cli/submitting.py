@@ -25,6 +25,8 @@ from shared.submitting.files import StoredFile, storable, store_file
 from worker.cli.found_files import FoundFile
 
 _BATCH_FILES = 100
+#: Of the first: workers begin with it while the others are stored.
+_FIRST_BATCH_FILES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +113,11 @@ def submit_files(
     """
     submissions: list[Submission] = []
     unreadable: list[tuple[str, str]] = []
-    remaining = iter(files)
-    while batch := list(islice(remaining, _BATCH_FILES)):
+    remaining, number = iter(files), _FIRST_BATCH_FILES
+    while batch := list(islice(remaining, number)):
         stored = _stored(tenant_id, batch, unreadable)
         submissions += _submitted(dataset_id, stored, rule)
+        number = _BATCH_FILES
     return submissions, unreadable
 
 
