@@ -13,6 +13,7 @@ from shared.errors import ServiceUnavailable
 from worker.providers.parsing_connection import Connection
 
 _EXIT_SECONDS = 10.0
+_SENT_BYTES = 256 * 1024
 
 
 class ParsingProcess:
@@ -56,6 +57,8 @@ class ParsingProcess:
         """
         try:
             ours, theirs = socket.socketpair()
+            # What is sent together must find room before the child reads the first of it.
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SENT_BYTES)
             lifeline, far_end = socket.socketpair()
             self._sockets = (ours, lifeline)
             with theirs, far_end:

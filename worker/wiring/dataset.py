@@ -40,6 +40,7 @@ def indexing_needs() -> IndexingNeeds:
         sessions=sessions(),
         files=StoredFiles(current_app.extensions["storage"]),
         parser=_parser(indexing),
+        parse_together=_parser(indexing).parse_together,
         embedders=joined_embedder,
         vectors=vector_stores(),
         guard=DocumentGuard(redis, indexing.indexing_guard_seconds),

@@ -20,7 +20,15 @@ from worker.services.dataset.limits import Limits, require
 from worker.services.dataset.tables import numbered_rows, table_lines
 from worker.services.dataset.xml_limits import require_small_xml
 
-__all__ = ["BLOCK_CHARACTERS", "Limits", "extract", "extract_rows", "is_table"]
+__all__ = [
+    "BLOCK_CHARACTERS",
+    "Limits",
+    "asked_of_parser",
+    "extract",
+    "extract_rows",
+    "is_markup",
+    "is_table",
+]
 
 BLOCK_CHARACTERS = 512 * 1024
 _HEAD_BYTES = 64 * 1024
@@ -72,6 +80,21 @@ def extract(
         raise EmptyFile(
             f"{name} holds no text: upload one that does; a scan needs text recognition first"
         )
+
+
+def asked_of_parser(content: bytes, name: str, limits: Limits) -> tuple[bytes, str]:
+    """What ``extract`` asks its parser about a small file of ``is_markup``.
+
+    Raises:
+        UnreadableFile: (permanent) it would not ask at all.
+    """
+    name = _shown(name)
+    return _checked(content, name, PurePath(name).suffix.lower(), limits), name
+
+
+def is_markup(name: str) -> bool:
+    """Whether the name's ending says HTML or its kin, whose text is no longer than the file."""
+    return PurePath(name).suffix.lower() in _MARKUP
 
 
 def is_table(name: str) -> bool:

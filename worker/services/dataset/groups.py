@@ -20,6 +20,7 @@ from worker.services.dataset.document_ends import EndsTogether, end_alone
 from worker.services.dataset.group_claims import claimed_together
 from worker.services.dataset.indexing import index_claimed, index_document
 from worker.services.dataset.needs import IndexingNeeds
+from worker.services.dataset.reading_together import reading_together
 
 logger = logging.getLogger(__name__)
 
@@ -45,11 +46,12 @@ def index_documents(dataset_id: UUID, documents: Sequence[UUID], needs: Indexing
         _send([one for other in others for one in other], needs)
     ends = EndsTogether(needs)
     with claimed_together(first, dataset_id, needs) as jobs:
+        together = reading_together([jobs[one] for one in first if one in jobs], needs)
         try:
             for document_id in first:
                 runs.begin_part()
                 if job := jobs.pop(document_id, None):
-                    index = partial(index_claimed, job, needs, ends)
+                    index = partial(index_claimed, job, together, ends)
                 else:
                     index = partial(index_document, document_id, dataset_id, needs, ends)
                 _do_one_of_several(document_id, dataset_id, needs, index)

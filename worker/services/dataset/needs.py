@@ -1,6 +1,6 @@
 """What an indexing run takes: collaborators as protocols, sizes as numbers."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from worker.delivery.lease import Lease
 from worker.delivery.leased_run import KeepsLeases
 from worker.providers.embedder import Embedder
-from worker.providers.parser import Parser
+from worker.providers.parser import Block, Parser
 from worker.services.dataset.extracting import Limits
 from worker.stores.vector_stores import VectorStores
 
@@ -26,6 +26,13 @@ class Files(Protocol):
             UnreadableFile: (permanent) there is no such file.
             ServiceUnavailable: (transient) the storage does not answer.
         """
+
+
+class ParseTogether(Protocol):
+    """Parses small files in one go."""
+
+    def __call__(self, files: Sequence[tuple[bytes, str]]) -> Generator[Sequence[Block] | None]:
+        """The blocks of contents with their names, as far as they go without an error."""
 
 
 class Embedders(Protocol):
@@ -118,6 +125,7 @@ class IndexingNeeds:
         max_deaths: workers that may die on it before it ends.
         max_parent_characters: where a parent ends that is to be the whole document.
         question_writers: who writes questions for ``qa_model`` documents that are no tables.
+        parse_together: as the parser, of several small files; unset, each is parsed by itself.
     """
 
     sessions: sessionmaker[Session]
@@ -138,3 +146,4 @@ class IndexingNeeds:
     max_parent_characters: int
     keywords: bool = True
     question_writers: QuestionWriters = no_question_writer
+    parse_together: ParseTogether | None = None
