@@ -30,12 +30,14 @@ from shared.errors import (
     UnreadableFile,
 )
 from worker.providers import pdfium
+from worker.providers.mail_charsets import mail_as_utf8
 from worker.providers.parser import Block
 
 _OFFICE = "application/vnd.openxmlformats-officedocument."
 _OPEN_DOCUMENT = "application/vnd.oasis.opendocument."
 _HTML = "text/html"
 _PDF = "application/pdf"
+_MAIL = "message/rfc822"
 #: By ending and not by content: an Office file's content says only "ZIP".
 MIME_TYPES = {
     ".pdf": _PDF,
@@ -54,7 +56,7 @@ MIME_TYPES = {
     ".html": _HTML,
     ".xhtml": _HTML,
     ".epub": "application/epub+zip",
-    ".eml": "message/rfc822",
+    ".eml": _MAIL,
     ".rtf": "application/rtf",
     ".xml": "application/xml",
     ".json": "application/json",
@@ -79,7 +81,12 @@ ERRORS: dict[type[Exception], type[RagWorkerError]] = {
     Exception: UnreadableFile,  # a panic of the Rust core arrives as a plain RuntimeError
 }
 _ENCRYPTED = re.compile(r"password|encrypt", re.IGNORECASE)
+#: The library's own limit, which cannot be set: 100 MB for the text of a DOCX.
+_TOO_LARGE = re.compile(r"security limit", re.IGNORECASE)
 _MAX_REASON_CHARACTERS = 300
+_BLOCK_CHARACTERS = 512 * 1024
+#: What pages and the whole may differ in: names of pictures, and what is set around a word.
+_NO_LETTERS = re.compile(r"!\[[^\]]*\]\([^)]*\)|[\W_]+")
 #: Pictures that HTML carries inside itself, as base64: many characters and not a word.
 _INLINE_PICTURE = re.compile(r"\(data:[^\s)]*\)")
 
@@ -88,10 +95,11 @@ class KreuzbergParser:
     """Parses a whole file to Markdown, page by page where the format has pages."""
 
     def __init__(self) -> None:
-        self._config = ExtractionConfig(
+        self._config = ExtractionConfig(  # type: ignore[call-arg]  # its stubs lack disable_ocr
             output_format="markdown",  # headings guide the split
             use_cache=False,  # its cache is a folder on disk that nobody would clean
             pages=PageConfig(extract_pages=True),
+            disable_ocr=True,  # or the same mail would be another where Tesseract is installed
         )
 
     def parse(self, content: bytes, name: str) -> Iterator[Block]:
@@ -106,14 +114,13 @@ class KreuzbergParser:
             yield from _pdf(content, name)
             return
         if mime_type == _HTML:
-            yield Block(self._html(content, name), is_markdown=True)
+            yield from _cut(self._html(content, name))
             return
+        if mime_type == _MAIL:
+            content = mail_as_utf8(content, name)
         result = self._extract(content, mime_type, name)
-        if result.pages:
-            for page in result.pages:
-                yield Block(page["content"], is_markdown=True, page=page["page_number"])
-        else:
-            yield Block(result.content, is_markdown=True)
+        for page, text in _whole_pages(result) or [(None, result.content)]:
+            yield from _cut(text, page)
 
     def _html(self, content: bytes, name: str) -> str:
         # The library puts title and meta tags before the text as front matter that ends in no
@@ -130,6 +137,32 @@ class KreuzbergParser:
             raise translated(error, name) from error
 
 
+def _whole_pages(result: ExtractionResult) -> list[tuple[int | None, str]]:
+    """Pages by number; none where they lack text: a slide with a table, a sheet, merged cells.
+
+    None either for a document that does not say where they end, all of which would be page 1.
+    """
+    if not result.pages or len(result.pages) == 1:
+        return []
+    pages = [(page["page_number"], page["content"]) for page in result.pages]
+    is_whole = sum(_letters(text) for _, text in pages) >= _letters(result.content)
+    return [*pages] if is_whole else []
+
+
+def _letters(text: str) -> int:
+    return sum(len(_NO_LETTERS.sub("", block.text)) for block in _cut(text))
+
+
+def _cut(text: str, page: int | None = None) -> Iterator[Block]:
+    """The text in blocks that are small enough for a worker to hold a few of them."""
+    start = 0
+    while len(text) - start > _BLOCK_CHARACTERS:
+        end = text.rfind("\n", start, start + _BLOCK_CHARACTERS) + 1 or start + _BLOCK_CHARACTERS
+        yield Block(text[start:end], is_markdown=True, page=page)
+        start = end
+    yield Block(text[start:], is_markdown=True, page=page)
+
+
 def _pdf(content: bytes, name: str) -> Iterator[Block]:
     try:
         yield from pdfium.pages(content)
@@ -142,6 +175,8 @@ def translated(error: Exception, name: str) -> RagWorkerError:
     reason = " ".join(str(error).split())[:_MAX_REASON_CHARACTERS]
     if _ENCRYPTED.search(reason):
         return EncryptedFile(f"{name} is protected by a password: upload a copy without one")
+    if _TOO_LARGE.search(reason):
+        return LimitExceeded(f"{name} is larger than its parser can read: split it ({reason})")
     kind = next(ERRORS[kind] for kind in type(error).__mro__ if kind in ERRORS)
     return kind(f"{name} is damaged or not what its ending says: open and save it again ({reason})")
 

@@ -27,7 +27,7 @@ class Parser(Protocol):
         """The document's text, in order.
 
         Args:
-            content: the whole file; HTML, XML, JSON, YAML and mail in UTF-8.
+            content: the whole file; HTML, XML, JSON and YAML in UTF-8.
             name: the ending tells the format, the rest is for messages.
 
         Raises:

@@ -7,7 +7,7 @@ from kreuzberg import exceptions, validate_mime_type
 from pypdfium2 import PdfiumError
 
 import worker.samples
-from shared.errors import EncryptedFile, RagWorkerError, UnreadableFile
+from shared.errors import EncryptedFile, LimitExceeded, RagWorkerError, UnreadableFile
 from worker.providers.kreuzberg import ERRORS, MIME_TYPES, KreuzbergParser, translated
 
 LIBRARY_ERRORS = [
@@ -43,6 +43,13 @@ def test_a_panic_is_an_unreadable_file():
 def test_a_password_is_told_apart():
     error = exceptions.ParsingError("PDF is password-protected")
     assert type(translated(error, "a.pdf")) is EncryptedFile
+
+
+def test_the_librarys_own_limit_is_a_limit_and_no_damage():
+    error = exceptions.ParsingError("Security limit exceeded: File 'word/document.xml' …")
+    ours = translated(error, "a.docx")
+    assert type(ours) is LimitExceeded
+    assert "split it" in str(ours)
 
 
 def test_the_cause_is_kept(parser):

@@ -4,9 +4,6 @@ import codecs
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from email import message_from_bytes
-from email.message import EmailMessage, Message
-from email.policy import default as mail_policy
 from itertools import chain
 from typing import BinaryIO
 
@@ -101,9 +98,32 @@ def decoded(file: BinaryIO, name: str) -> Iterator[str]:
     yield decoder.decode(b"", final=True)
 
 
-def decoded_markup(content: bytes, name: str) -> str:
-    """The text of a whole HTML, XML, JSON or YAML file, which may declare its encoding."""
+def markup_as_utf8(content: bytes, name: str) -> bytes:
+    """A whole HTML, XML, JSON or YAML file in UTF-8, which mostly is the one that was given.
+
+    Raises:
+        UnreadableFile: it is no text, or of no known encoding.
+    """
     _require_text(content[:WINDOW_BYTES], name)
+    if _is_plainly_utf8(content):
+        return content
+    return _decoded_markup(content, name).encode("utf-8", errors="replace")
+
+
+def _is_plainly_utf8(content: bytes) -> bool:
+    if _marked(content) or utf16_without_mark(content[:WINDOW_BYTES]) or b"\x1b" in content:
+        return False
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for start in range(0, len(content), _PIECE_BYTES):
+            decoder.decode(content[start : start + _PIECE_BYTES])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _decoded_markup(content: bytes, name: str) -> str:
     declared = _DECLARED.search(content[:_DECLARED_BYTES])
     for encoding in (
         _marked(content) or utf16_without_mark(content[:WINDOW_BYTES]),
@@ -116,33 +136,6 @@ def decoded_markup(content: bytes, name: str) -> str:
             if encoding:
                 return content.decode(encoding)
     return content.decode(_chosen(content, name), errors="replace")
-
-
-def mail_as_utf8(content: bytes, name: str) -> bytes:
-    """The mail with its text parts in UTF-8: parsers know few other encodings.
-
-    Raises:
-        UnreadableFile: mails are nested in it without end.
-    """
-    try:
-        mail = message_from_bytes(content, policy=mail_policy)
-        return mail.as_bytes() if sum(_as_utf8(part) for part in mail.walk()) else content
-    except RecursionError:
-        raise UnreadableFile(f"{name} nests too many mails: upload them one by one") from None
-
-
-def _as_utf8(part: Message) -> bool:
-    """Whether ``part`` was text of another encoding, which it no longer is."""
-    if not isinstance(part, EmailMessage) or part.get_content_maintype() != "text":
-        return False
-    if (part.get_content_charset() or "utf-8") in ("utf-8", "us-ascii"):
-        return False
-    try:
-        text = part.get_content()
-    except (LookupError, UnicodeError):
-        return False
-    part.set_content(text, subtype=part.get_content_subtype(), charset="utf-8")
-    return True
 
 
 def _marked(head: bytes) -> str | None:

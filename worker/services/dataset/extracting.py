@@ -11,10 +11,9 @@ from worker.services.dataset.breaks import last_break
 from worker.services.dataset.decoding import (
     OLE,
     decoded,
-    decoded_markup,
     is_text,
     kind_of,
-    mail_as_utf8,
+    markup_as_utf8,
 )
 from worker.services.dataset.limits import Limits, require
 from worker.services.dataset.tables import numbered_rows, table_lines
@@ -177,13 +176,11 @@ def _checked(content: bytes, name: str, ending: str, limits: Limits) -> bytes:
         if ending == ".epub":
             archives.require_shallow_chapters(content, name)
     elif ending in _MARKUP or (ending not in _PARSED and _is_html(content)):
-        text = decoded_markup(content, name)
+        markup = markup_as_utf8(content, name)
         if ending in _XML:
-            require_small_xml([text.encode("utf-8", errors="replace")], name)
-        return text.encode("utf-8", errors="replace")
-    elif ending == ".eml":
-        return mail_as_utf8(content, name)
-    else:
+            require_small_xml([markup], name)
+        return markup
+    elif ending != ".eml":
         _require_kind(content, name, ending)
     return content
 

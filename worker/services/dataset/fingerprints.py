@@ -14,7 +14,7 @@ from worker.services.dataset.needs import IndexingNeeds
 #: Of our own code from the file to the rows. Raise it when the same file and rule become other
 #: segments, words or children than before: all documents are made anew then, once they are asked
 #: to be indexed again. ``test_fingerprints`` notices.
-PIPELINE = 1
+PIPELINE = 2
 #: Whose other versions may read, cut or stem the same file otherwise.
 _LIBRARIES = (
     "charset-normalizer",
