@@ -51,7 +51,7 @@ def _of_kind(
     peaks: dict[int, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory() as name, ExitStack() as opened:
         folder = Path(name)
-        opened.enter_context(stack(folder, ("-c", "1"), **_LIMITS))
+        opened.enter_context(stack(folder, ("-c", "1"), 1, **_LIMITS))
         uri = db.engine.url.render_as_string(hide_password=False)
         peers = opened.enter_context(database(uri, "peers"))
         others = {

@@ -1,8 +1,9 @@
 """Indexing with a model over HTTP that takes 100 ms a request, against the same frameworks.
 
-rag-worker's worker is one process of 50 greenlets that waits for many answers at once; a
-framework has two processes, each of which asks for one batch after the other, as large as the
-framework makes it by default. Pages and PDFs are mixed as in ``benchmarks.indexing``.
+Two processes on either side. rag-worker's are two gevent workers, as many as there are cores,
+each of 50 greenlets that wait for many answers at once; a framework's ask for one batch after
+the other, as large as the framework makes it by default. Pages and PDFs are those of
+``benchmarks.indexing``.
 """
 
 import statistics
@@ -19,13 +20,17 @@ from benchmarks.report import OURS, Figure, compared, rounds
 from benchmarks.stack import Ours, stack
 from shared.models import db
 
-PAGES, PDFS, PDF_PAGES = 300, 6, 20
+PAGES, PDFS, PDF_PAGES = 1_000, 20, 20
+#: A gevent worker is one process.
+WORKERS, GREENLETS = 2, 50
+#: What both workers have loaded and opened everything by.
+_WARM_FILES = 100
 _FILES = PAGES + PDFS
-#: Requests at a time. The default, 8, spares a server that is not one's own.
+#: Requests at a time, of a process. The default, 8, spares a server that is not one's own.
 CONCURRENCY = 32
 #: Texts a request, as many as LangChain and LlamaIndex send by default, of any length.
 TEXTS, TOKENS = 100, 65_536
-_WORK = f"index {PAGES} HTML pages and {PDFS} PDFs, a model of 100 ms a request"
+_WORK = f"index {PAGES:,} HTML pages and {PDFS} PDFs, a model of 100 ms a request"
 
 
 def figures(budget_seconds: float) -> Iterator[Figure]:
@@ -39,7 +44,8 @@ def figures(budget_seconds: float) -> Iterator[Figure]:
         opened.enter_context(
             stack(
                 folder,
-                ("-P", "gevent", "-c", "50"),
+                ("-P", "gevent", "-c", str(GREENLETS)),
+                WORKERS,
                 EMBEDDING_PROVIDER="openai_compatible",
                 EMBEDDING_MODEL="slow",
                 EMBEDDING_BASE_URL=address,
@@ -52,7 +58,7 @@ def figures(budget_seconds: float) -> Iterator[Figure]:
         peers = opened.enter_context(database(uri, "peers"))
         ours = Ours()
         others = {one: opened.enter_context(contender(one, peers, address)) for one in FRAMEWORKS}
-        ours.index(files[-10:], "warm")
+        ours.index(files[-_WARM_FILES:], "warm")
         for one in others.values():
             one.index(files[-10:], "warm")
         for number in rounds(budget_seconds * 0.7, at_least=1):

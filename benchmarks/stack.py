@@ -25,30 +25,35 @@ _ENDED = (DocumentStatus.COMPLETED, DocumentStatus.ERROR)
 
 @contextmanager
 def stack(
-    folder: Path, pool: Sequence[str] = ("-c", str(PROCESSES)), **settings: str
+    folder: Path, pool: Sequence[str] = ("-c", str(PROCESSES)), workers: int = 1, **settings: str
 ) -> Iterator[Flask]:
-    """Servers, a migrated database and a worker.
+    """Servers, a migrated database and a worker, or several.
 
     Args:
         folder: for all data.
-        pool: the worker's arguments that choose its pool.
+        pool: a worker's arguments that choose its pool.
+        workers: how many.
         settings: for the worker and for this process, beside the servers' addresses.
     """
     with application(folder, **settings) as app:
-        worker = spawn(
-            [
-                *(sys.executable, "-m", "celery", "-A", "worker.celery_app", "worker"),
-                *("-Q", "dataset", *pool, "-l", "WARNING"),
-            ],
-            log=folder / "worker.log",
-            death_signal=signal.SIGKILL,
-        )
+        started = [
+            spawn(
+                [
+                    *(sys.executable, "-m", "celery", "-A", "worker.celery_app", "worker"),
+                    *("-Q", "dataset", *pool, "-l", "WARNING", "-n", f"worker{number}@%h"),
+                ],
+                log=folder / f"worker{number}.log",
+                death_signal=signal.SIGKILL,
+            )
+            for number in range(workers)
+        ]
         try:
-            while not app.extensions["celery"].control.ping(timeout=1):
+            while len(app.extensions["celery"].control.ping(timeout=1)) < workers:
                 time.sleep(0.1)
             yield app
         finally:
-            kill_group(worker)
+            for one in started:
+                kill_group(one)
 
 
 class Ours:

@@ -5,6 +5,7 @@ that turns out too long costs a refused request, one that is cut early costs not
 """
 
 import re
+from functools import lru_cache
 
 #: A token each: seven letters of a word, three digits, three letters of another alphabet,
 #: and any other character that is no space.
@@ -17,9 +18,21 @@ _KINDS = bytes(
 ) + bytes(128)  # fmt: skip
 
 
+#: A passage is counted to be split and again to be sent; in between are those of all the tasks of
+#: a process. What is longer than a passage is not kept.
+_KEPT_TEXTS, _KEPT_CHARACTERS = 4096, 4096
+
+
 def estimate_tokens(text: str) -> int:
     """About how many tokens ``text`` is; the same for the same text, and never 0 for content."""
+    return _kept(text) if len(text) <= _KEPT_CHARACTERS else _counted(text)
+
+
+def _counted(text: str) -> int:
     return _in_ascii(text) if text.isascii() else len(_TOKENS.findall(text))
+
+
+_kept = lru_cache(_KEPT_TEXTS)(_counted)
 
 
 def _in_ascii(text: str) -> int:
