@@ -18,9 +18,11 @@ from shared.errors import (
     ServiceUnavailable,
     SubjectGone,
     UnexpectedFailure,
+    UnreadableFile,
 )
 from shared.models import Dataset, Document, DocumentSegment, DocumentStatus, SegmentVector, db
 from tests.fixtures.application import Reader, Submit
+from tests.fixtures.pdf_files import numbered, pdf_of, without_last_page
 from worker.providers.embedder import Embedder, Embeddings
 from worker.services.dataset.claiming import claim_document
 from worker.services.dataset.indexing import index_document
@@ -199,6 +201,22 @@ def test_a_failed_reindex_leaves_the_old_version_serving(
     assert document.total_segments == document.completed_segments == len(before[0])
     found = search(dataset_id, "how often does the lamp turn?", retrieval_needs())
     assert "twelve seconds" in found[0].content
+
+
+def test_a_file_that_ends_unreadable_leaves_nothing_of_what_was_read(
+    session: Session, dataset_id: UUID, submit: Submit, reader: Reader
+) -> None:
+    (submission,) = submit({"long.pdf": without_last_page(pdf_of(numbered(30, lines=40)))})
+    observed = ObservedEmbedder()
+
+    with pytest.raises(UnreadableFile):
+        index_document(submission.document_id, dataset_id, needs_with(observed, batch_segments=4))
+
+    assert len(observed.texts) > 20
+    assert rows(session, submission.document_id) == ([], 0)
+    document = reader.document(submission.document_id)
+    assert document.indexing_status == DocumentStatus.ERROR
+    assert "long.pdf is damaged" in (document.error or "")
 
 
 def test_search_sees_one_whole_version_at_any_moment(
