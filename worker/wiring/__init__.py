@@ -10,7 +10,13 @@ from worker.wiring.dataset import (
     retrieval_needs,
     sync_needs,
 )
-from worker.wiring.embedders import COSTLY_EMBEDDERS, LOCAL_EMBEDDERS, embedder, embedding_cache
+from worker.wiring.embedders import (
+    COSTLY_EMBEDDERS,
+    LOCAL_EMBEDDERS,
+    embedder,
+    embedding_cache,
+    preload_embedder,
+)
 from worker.wiring.generation import generation_needs
 from worker.wiring.mail import composer, mail_needs
 from worker.wiring.ops_trace import clean_old_traces, payload_files
@@ -36,6 +42,7 @@ __all__ = [
     "mail_needs",
     "payload_files",
     "preload_chat",
+    "preload_embedder",
     "probe_provider",
     "removal_needs",
     "remove_unused_files",

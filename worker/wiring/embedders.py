@@ -1,10 +1,12 @@
 """Embedders by provider and model."""
 
+from contextlib import suppress
 from functools import cache, partial
 
 from flask import current_app
 
 from shared.errors import ConfigurationError
+from shared.settings import Settings
 from shared.settings.embedding import EmbeddingSettings
 from worker.delivery import metrics, runs
 from worker.providers.embedder import Embedder, PartwiseEmbedder
@@ -61,6 +63,14 @@ def joined_embedder(provider: str, model: str) -> Embedder:
         cache = JoinedCache(embedding_cache(), costly.model)
         loaded.setdefault((provider, model, "joined"), CachedEmbedder(counted, cache))
     return loaded[provider, model, "joined"]
+
+
+def preload_embedder(settings: Settings) -> None:
+    """Load the model of new datasets, where it is a local one; a wrong name is a task's to tell."""
+    wanted = settings.embedding
+    if wanted.embedding_provider in LOCAL_EMBEDDERS:
+        with suppress(ConfigurationError):
+            _local_embedder(wanted.embedding_provider, wanted.embedding_model)
 
 
 def embedding_cache() -> EmbeddingCache:
