@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import EmptyFile, EncryptedFile, LimitExceeded, UnreadableFile
+from tests.fixtures import office_files
 from tests.unit.dataset.made_files import (
     ELF,
     OLE,
@@ -244,6 +245,16 @@ def test_large_fields_and_many_columns_are_read(text_of):
     [
         ("a.pdf", pdf("Hello PDF"), "Hello PDF"),
         ("A.DOCX", docx("Hello DOCX"), "Hello DOCX"),
+        ("a.docm", docx("Hello DOCM"), "Hello DOCM"),
+        ("a.pptx", office_files.pptx(["Harbour", "Bells"]), "Bells"),
+        ("a.xlsx", office_files.xlsx({"A": [["boat"]], "B": [["berth", "lamp"]]}), "lamp"),
+        ("a.xlsm", office_files.xlsx({"A": [["boat"]], "B": [["berth", "lamp"]]}), "boat"),
+        ("a.odt", office_files.odt("Hello ODT"), "Hello ODT"),
+        ("a.ods", office_files.ods([["boat", "berth"], ["Tern", "4"]]), "Tern"),
+        ("a.epub", office_files.epub(["Hello chapter", "second chapter"]), "second chapter"),
+        ("a.rtf", rb"{\rtf1\ansi Hello {\b RTF}}", "RTF"),
+        ("a.eml", b"Subject: lamp\n\nHello mail\n", "Hello mail"),
+        ("a.yaml", b"boat: Tern\n", "Tern"),
         ("README", b"read me", "read me"),
         ("main.py", b"print(1)", "print(1)"),
         ("page", b"<!DOCTYPE html><p>Hello <b>page</b></p>", "Hello **page**"),
