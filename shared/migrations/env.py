@@ -56,7 +56,7 @@ def _lock_mysql(connection: Connection) -> None:
     connection.exec_driver_sql("SET /*M!100100 SESSION max_statement_time = 0, */ @unlimited = 1")
     # The lock is the server's, not the database's; held until the connection ends.
     connection.exec_driver_sql(
-        f"SELECT GET_LOCK(CONCAT('rag-worker ', MD5(DATABASE())), {LOCK_SECONDS})"
+        f"SELECT GET_LOCK(CONCAT('rag-worker ', LEFT(SHA2(DATABASE(), 256), 32)), {LOCK_SECONDS})"
     )
     connection.exec_driver_sql("SET SESSION lock_wait_timeout = 10")
 

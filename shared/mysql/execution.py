@@ -20,14 +20,18 @@ from shared.mysql.statements import ANSWERING, LOCKING, SEPARATOR, translated
 from shared.mysql.targets import Table, Tables
 from shared.mysql.values import Decoders, encoded, from_json
 from shared.mysql.words import IDENTIFIERS, LISTED, ZIPPED
+from shared.mysql.writing import CONDITIONAL, insertion, written
 
 _KEYS = re.compile(re.escape(LOCKING).replace(r"\{\}", r"(\w+)"))
 _JSON = re.compile(r"/\* json: ([\w, ]+) \*/")
 _DUPLICATE = 1062
+_OLDEST_MYSQL = 8
 #: What SQLAlchemy writes for any database, and MariaDB does not know.
 _FOREIGN = re.compile(
     r"\bnow\(\)|statement_timestamp\(|make_interval\(|gen_random_uuid\(|\bANY \("
-    r"|^UPDATE .* RETURNING |^WITH ",
+    r"|^(?:UPDATE|DELETE) .* RETURNING |^WITH "
+    # Assignments that read the row.
+    r"|^UPDATE (?P<table>\w+) SET (?:(?! WHERE ).)*\b(?P=table)\.",
     re.DOTALL,
 )
 _PARAMETER = re.compile(r"%\((\w+)\)s")
@@ -50,7 +54,7 @@ class Cursor(PlainCursor):
             return int(super().execute(query, args))  # of executemany: it is ready
         query = carried_over(query)
         if SEPARATOR not in query:
-            affected = self._run(query, encoded(query, args))
+            affected = self._run_one(query, encoded(query, args))
         else:
             affected = self._run_steps(query.split(SEPARATOR), dict(args or {}))
         self._decode(query)
@@ -73,10 +77,24 @@ class Cursor(PlainCursor):
                     rows = beside.fetchall()
                     args[keys[1]] = [row[0] if len(row) == 1 else row for row in rows]
                 elif step.startswith(ANSWERING) or (answered is None and step is steps[-1]):
-                    answered = self._run(step, encoded(step, args))
+                    answered = self._run_one(step, encoded(step, args))
                 else:
                     beside.execute(step, encoded(step, args))
         return answered or 0
+
+    def _run_one(self, query: str, args: Any) -> int:
+        asked = insertion(query)
+        if asked is None or (self._returns_inserted() and not asked.is_conditional):
+            return self._run(query, args)
+        with self.connection.cursor(PlainCursor) as beside:
+            query, keys = written(
+                lambda statement: self._run(statement, args), beside, asked, _tables().by_name
+            )
+        return self._run(query, keys)
+
+    def _returns_inserted(self) -> bool:
+        connection: Any = self.connection
+        return "MariaDB" in connection.get_server_info()
 
     def _run(self, query: str, args: Any) -> int:
         affected = super().execute(query, args)
@@ -120,6 +138,7 @@ def _decoders() -> Decoders:
     return _made[0]
 
 
+@cache
 def _tables() -> Tables:
     known = [*db.metadata.tables.values(), *ResultModelBase.metadata.tables.values()]
     kinds: dict[str, set[bool]] = {}
@@ -169,10 +188,11 @@ def install(engine: Engine) -> None:
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: object) -> None:
-        if "MariaDB" not in connection.get_server_info():
+        said = connection.get_server_info()
+        if "MariaDB" not in said and int(said.partition(".")[0]) < _OLDEST_MYSQL:
             raise ConfigurationError(
-                f"SQLALCHEMY_DATABASE_URI names a MySQL server, {connection.get_server_info()}: "
-                "it cannot return the rows that a statement wrote; use MariaDB or PostgreSQL"
+                f"SQLALCHEMY_DATABASE_URI names a MySQL server of version {said}: "
+                f"use {_OLDEST_MYSQL} or later, MariaDB or PostgreSQL"
             )
         connection.cursorclass = Cursor
 
@@ -216,7 +236,7 @@ def _do_update(clause: OnConflictDoUpdate, compiler: Any, **options: Any) -> str
         if holds:
             new = f"IF({holds}, {new}, {table.name}.{name})"
         words.append(f"{name} = {new}")
-    return "ON DUPLICATE KEY UPDATE " + ", ".join(words)
+    return f"ON DUPLICATE KEY UPDATE {CONDITIONAL if holds else ''} " + ", ".join(words)
 
 
 def _written(compiler: Any, value: Any, options: Any) -> str:

@@ -12,8 +12,9 @@ import sqlglot
 from sqlglot import exp
 
 from shared.mysql.expressions import rewritten
-from shared.mysql.targets import Tables, Target, Untranslated, forget_locks, inline
+from shared.mysql.targets import Tables, Target, Untranslated, forget_locks, in_order, inline
 from shared.mysql.words import raw, sql
+from shared.mysql.writing import CONDITIONAL
 
 #: Of migrations and the like: written for the one database.
 _OTHERS = re.compile(r"\s*(CREATE|DROP|ALTER|SHOW|DO|SET (?!LOCAL|CONSTRAINTS))", re.IGNORECASE)
@@ -111,6 +112,7 @@ class _Steps:
         is_plain = not (target.others() or tree.args.get("with_") or _skips(tree))
         if returning is None and is_plain:
             forget_locks(tree)
+            tree.set("expressions", in_order(tree.expressions))
             return [self._text(tree)]
         name = self._new_list()
         steps = [
@@ -160,13 +162,15 @@ class _Steps:
         return LOCKING.format(name) + self._text(chosen)
 
     def _changing(self, tree: exp.Update, target: "Target", name: str) -> str:
-        assigned = [
-            exp.EQ(
-                this=exp.column(one.this.name, target.name),
-                expression=target.qualified(one.expression),
-            )
-            for one in tree.expressions
-        ]
+        assigned = in_order(
+            [
+                exp.EQ(
+                    this=exp.column(one.this.name, target.name),
+                    expression=target.qualified(one.expression),
+                )
+                for one in tree.expressions
+            ]
+        )
         condition: Any = target.is_one_of(name)
         used = target.used(assigned)
         if used:
@@ -234,7 +238,7 @@ class _Steps:
                 holds = self._expression(self._excluded(condition, table))
                 value = f"IF({holds}, {value}, {table}.{name})"
             words.append(f"{name} = {value}")
-        return ", ".join(words)
+        return (CONDITIONAL if condition is not None else "") + " " + ", ".join(words)
 
     def _excluded(self, node: exp.Expr, table: str) -> exp.Expr:
         def replaced(one: exp.Expr) -> exp.Expr:

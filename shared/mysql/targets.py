@@ -135,6 +135,35 @@ class Target:
             yield part
 
 
+def in_order(assigned: Sequence[exp.EQ]) -> list[exp.EQ]:
+    """Assignments so that each reads what was there before the statement.
+
+    MySQL carries them out one after the other, where PostgreSQL knows no order.
+
+    Raises:
+        Untranslated: two read what the other assigns.
+    """
+    left, ordered = list(assigned), list[exp.EQ]()
+    while left:
+        following = next((one for one in left if not _is_read(one, left)), None)
+        if following is None:
+            names = ", ".join(one.this.name for one in left)
+            raise Untranslated(f"assignments that read one another: {names}")
+        left.remove(following)
+        ordered.append(following)
+    return ordered
+
+
+def _is_read(assigned: exp.EQ, others: Sequence[exp.EQ]) -> bool:
+    """Whether another one reads what this one assigns, or what is called the same elsewhere."""
+    return any(
+        column.name == assigned.this.name
+        for one in others
+        if one is not assigned
+        for column in one.expression.find_all(exp.Column)
+    )
+
+
 def forget_locks(tree: exp.Expr) -> None:
     """Let the queries of a statement lock nothing."""
     for query in tree.find_all(exp.Select):

@@ -16,6 +16,8 @@ from shared.models.types import MYSQL
 # Waits for whoever has the row, whether it was there or is just being made.
 _TAKE = "INSERT INTO named_locks (name) VALUES (%(name)s) ON DUPLICATE KEY UPDATE name = name"
 _TAKE_IF_FREE = "SELECT 1 FROM named_locks WHERE name = %(name)s FOR UPDATE SKIP LOCKED"
+# Each server reads its own. MySQL's is of connections, whether they are in a transaction or not.
+_IDLING = "SET SESSION /*M!100300 idle_transaction_timeout = {} *//*!50708 wait_timeout = {} */"
 _EXISTS = "SELECT 1 FROM named_locks WHERE name = %(name)s"
 
 
@@ -66,23 +68,17 @@ def hold_if_free(
 
 @contextmanager
 def ended_when_frozen(connection: Connection, seconds: int) -> Iterator[None]:
-    """Let MariaDB end the transaction of a process that freezes, and with it the locks.
+    """Let the server end the transaction of a process that freezes, and with it the locks.
 
-    On PostgreSQL the statement that takes the lock says so; MySQL has nothing of the kind.
+    On PostgreSQL the statement that takes the lock says so.
     """
     if connection.dialect.name not in MYSQL:
         yield
         return
-    _limit_idling(connection, seconds)
+    connection.exec_driver_sql(_IDLING.format(seconds, seconds))
     try:
         yield
     finally:
         # The connection's next user may take its time; a lost one has none.
         with suppress(SQLAlchemyError):
-            _limit_idling(connection, 0)
-
-
-def _limit_idling(connection: Connection, seconds: int) -> None:
-    connection.exec_driver_sql(
-        f"SET /*M!100300 SESSION idle_transaction_timeout = {seconds}, */ @frozen = {seconds}"
-    )
+            connection.exec_driver_sql(_IDLING.format(0, "@@GLOBAL.wait_timeout"))

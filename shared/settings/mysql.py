@@ -17,6 +17,8 @@ _SQL_MODE = (
     "STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,"
     "ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 )
+#: Rows of a series, which end at a thousand otherwise; MariaDB's own is more than that.
+_LONGEST_SERIES = 1_000_000
 #: What a lock may be waited for when statements have no limit: the servers' own is a year.
 _LONGEST_WAIT_SECONDS = 31_536_000
 #: Between a statement's limit and the moment its connection is given up.
@@ -87,5 +89,6 @@ def _session(statement_seconds: float) -> str:
         f"/*M!100300 , SESSION max_statement_time = {statement_seconds:g}, "
         # What an UPDATE reads is what was there before it, as everywhere else.
         f"SESSION sql_mode = '{_SQL_MODE},SIMULTANEOUS_ASSIGNMENT' */"
-        f"/*!50708 , SESSION max_execution_time = {milliseconds} */"
+        f"/*!50708 , SESSION max_execution_time = {milliseconds}, "
+        f"SESSION cte_max_recursion_depth = {_LONGEST_SERIES} */"
     )

@@ -20,7 +20,7 @@ from shared.queueing.publishing import Bounds
 from shared.submitting.dataset import ensure_tenant
 from tests.fixtures.metrics import measured
 from tests.fixtures.outbox_rows import MakeRelay, Outbox, statements
-from worker.delivery import relay as relay_module
+from worker.delivery import taking
 from worker.delivery.switches import Action, release, switch
 
 
@@ -282,7 +282,7 @@ def test_a_large_backlog_costs_neither_the_pass_nor_the_broker(
     rows.change("DELETE FROM outbox WHERE published_at IS NOT NULL")
     values = {"queue": "dataset", "tenant_cap": 64, "high_water_mark": 1000, "room": 1000}
     with rows.engine.connect() as connection:
-        for query in (relay_module._TAKE, relay_module._DUE):
+        for query in (taking._TAKE, taking.DUE):
             plan = "\n".join(connection.scalars(text(f"EXPLAIN {query.text}"), values))
             assert "Seq Scan on outbox" not in plan
             connection.execute(query, values)

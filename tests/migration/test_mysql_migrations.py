@@ -1,5 +1,6 @@
 """The chain of MariaDB and MySQL; runs where ``TEST_MYSQL_URL`` names a server."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,9 +31,7 @@ PROCESSES = 4
 STORED_AS = {
     "json": "longtext",
     "bool": "tinyint(1)",
-    "integer": "int(11)",
-    "bigint": "bigint(20)",
-    "smallint": "smallint(6)",
+    "integer": "int",
     "float(53)": "double",
     "double precision": "double",
     "datetime": "datetime(6)",
@@ -99,7 +98,7 @@ def test_the_migrations_make_what_the_models_say(app: Flask, engine: Engine) -> 
             "SELECT table_name, column_name, column_type, is_nullable, column_default "
             "FROM information_schema.columns WHERE table_schema = DATABASE()"
         ).fetchall()
-    found = {(row[0], row[1]): (row[2].lower(), row[3] == "YES", row[4]) for row in rows}
+    found = {(row[0], row[1]): (named(row[2].lower()), row[3] == "YES", row[4]) for row in rows}
 
     wanted = {
         (table.name, column.name): (stored(column.type), bool(column.nullable))
@@ -122,6 +121,13 @@ def test_the_migrations_make_what_the_models_say(app: Flask, engine: Engine) -> 
     ]
     assert differences == {}
     assert without == [], "defaults of the database that are missing"
+
+
+def named(kind: str) -> str:
+    """A column's type as both servers could name it."""
+    if kind == "json":
+        return "longtext"
+    return kind if kind == "tinyint(1)" else re.sub(r"^(\w*int)\(\d+\)", r"\1", kind)
 
 
 def stored(kind) -> str:

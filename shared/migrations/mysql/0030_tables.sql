@@ -149,6 +149,7 @@ CREATE TABLE IF NOT EXISTS outbox (
     PRIMARY KEY (id),
     UNIQUE KEY uq_outbox_sequence (sequence),
     KEY ix_outbox_published (queue, tenant_id, published_at),
+    KEY ix_outbox_due (published_at, queue, available_at),
     KEY ix_outbox_unpublished (published_at, queue, priority, tenant_id, available_at, sequence)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
@@ -212,7 +213,7 @@ CREATE TABLE IF NOT EXISTS task_switches (
     queue VARCHAR(64),
     tenant_id CHAR(32),
     subject_id CHAR(32),
-    reason LONGTEXT NOT NULL DEFAULT '',
+    reason LONGTEXT NOT NULL DEFAULT (''),
     created_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
     PRIMARY KEY (id),
     CONSTRAINT ck_task_switches_action CHECK (action IN ('hold', 'skip'))

@@ -17,8 +17,11 @@ from shared.mysql.execution import in_words_of_mariadb
 _POSTGRESQL = ("shared.migrations", "worker.stores.pgvector")
 #: Words of statements that only PostgreSQL is given.
 _ITS_OWN = ("pg_", "set_config", "FROM STDIN", "segment_vectors", "LISTEN")
-#: Of large datasets searched by an index of words, which is PostgreSQL's.
-_BY_INDEX = {("worker.services.dataset.keyword_statistics", "_MEASURE")}
+#: What PostgreSQL alone is given: of its index of words, and where MariaDB's way is another.
+_ELSEWHERE = {
+    ("worker.services.dataset.keyword_statistics", "_MEASURE"),
+    ("worker.delivery.taking", "_TAKE"),
+}
 
 
 def _modules() -> Iterator[ModuleType]:
@@ -32,7 +35,7 @@ def _statements() -> Iterator[tuple[str, str, TextClause]]:
     for module in _modules():
         for name, value in vars(module).items():
             for one in _within(value):
-                if (module.__name__, name) not in _BY_INDEX and not any(
+                if (module.__name__, name) not in _ELSEWHERE and not any(
                     word in one.text for word in _ITS_OWN
                 ):
                     yield module.__name__, name, one

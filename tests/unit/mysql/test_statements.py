@@ -192,7 +192,7 @@ def test_a_conflict_changes_the_row_that_is_there_on_its_condition() -> None:
         WHERE points.swept_at IS NOT NULL
     """) == (
         "INSERT INTO points (vector_id, write_id) VALUES (:id, :write) ON DUPLICATE KEY UPDATE "
-        "swept_at = IF(points.swept_at IS NOT NULL, NULL, points.swept_at)"
+        "/* some */ swept_at = IF(points.swept_at IS NOT NULL, NULL, points.swept_at)"
     )
     assert one("INSERT INTO builds (id) VALUES (:id) ON CONFLICT DO NOTHING") == (
         "INSERT IGNORE INTO builds (id) VALUES (:id)"

@@ -114,6 +114,37 @@ TRIGGERS = {
     **{f"{table}_require_document": REQUIRE_DOCUMENT.format(table=table) for table in CONTENT},
 }
 
+#: Tables of whose rows an INSERT returns those that it wrote: MySQL has no RETURNING, and
+#: MariaDB's tells rows that it left as they were, too. See ``shared.mysql.writing``.
+TOLD = {
+    "dead_letters": ("id",),
+    "generation_works": ("id",),
+    "index_build_documents": ("id",),
+    "keyword_totals": ("dataset_id",),
+    "passage_pairs": ("document_id", "passage_hash"),
+    "segment_edits": ("id",),
+    "task_switches": ("id",),
+    "trace_breakers": ("config_id",),
+    "worker_nodes": ("name",),
+}
+
+
+def telling(table: str, key: tuple[str, ...]) -> dict[str, str]:
+    """Triggers that tell a session which rows were written, if it asks: it is NULL otherwise."""
+    names = [one["name"] for one in sa.inspect(op.get_bind()).get_columns(table)]
+    is_same = " AND ".join(f"OLD.{name} <=> NEW.{name}" for name in names)
+    row = ", ':', ".join(f"HEX(NEW.{name})" for name in key)
+    return {
+        f"{table}_tell_inserted": f"""
+            CREATE TRIGGER {table}_tell_inserted AFTER INSERT ON {table} FOR EACH ROW
+                SET @written_rows = CONCAT(@written_rows, ' +', {row})
+        """,
+        f"{table}_tell_updated": f"""
+            CREATE TRIGGER {table}_tell_updated AFTER UPDATE ON {table} FOR EACH ROW
+                SET @written_rows = CONCAT(@written_rows, IF({is_same}, ' =', ' +'), {row})
+        """,
+    }
+
 
 def statements() -> list[str]:
     lines = TABLES.read_text().splitlines()
@@ -129,7 +160,9 @@ def run(statement: str) -> None:
 def upgrade() -> None:
     for statement in statements():
         run(statement)
-    for name, trigger in TRIGGERS.items():
+    told = [telling(table, key) for table, key in TOLD.items()]
+    triggers = TRIGGERS | {name: words for one in told for name, words in one.items()}
+    for name, trigger in triggers.items():
         run(f"DROP TRIGGER IF EXISTS {name}")
         run(trigger)
 
