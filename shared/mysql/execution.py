@@ -18,7 +18,7 @@ from shared.errors import ConfigurationError
 from shared.models import db
 from shared.mysql.statements import ANSWERING, LOCKING, SEPARATOR, translated
 from shared.mysql.targets import Table, Tables
-from shared.mysql.values import Decoders, encoded, from_json
+from shared.mysql.values import Decoders, encoded, from_json, with_lists
 from shared.mysql.words import IDENTIFIERS, LISTED, ZIPPED
 from shared.mysql.writing import CONDITIONAL, insertion, written
 
@@ -30,6 +30,7 @@ _OLDEST_MYSQL = 8
 _FOREIGN = re.compile(
     r"\bnow\(\)|statement_timestamp\(|make_interval\(|gen_random_uuid\(|\bANY \("
     r"|^(?:UPDATE|DELETE) .* RETURNING |^WITH "
+    r"|\bFILTER \(|jsonb_array_elements\("
     # Assignments that read the row.
     r"|^UPDATE (?P<table>\w+) SET (?:(?! WHERE ).)*\b(?P=table)\.",
     re.DOTALL,
@@ -54,7 +55,7 @@ class Cursor(PlainCursor):
             return int(super().execute(query, args))  # of executemany: it is ready
         query = carried_over(query)
         if SEPARATOR not in query:
-            affected = self._run_one(query, encoded(query, args))
+            affected = self._run_one(query, args)
         else:
             affected = self._run_steps(query.split(SEPARATOR), dict(args or {}))
         self._decode(query)
@@ -73,16 +74,17 @@ class Cursor(PlainCursor):
             for step in steps:
                 keys = _KEYS.match(step)
                 if keys:
-                    beside.execute(step, encoded(step, args))
+                    beside.execute(with_lists(step, args), encoded(step, args))
                     rows = beside.fetchall()
                     args[keys[1]] = [row[0] if len(row) == 1 else row for row in rows]
                 elif step.startswith(ANSWERING) or (answered is None and step is steps[-1]):
-                    answered = self._run_one(step, encoded(step, args))
+                    answered = self._run_one(step, args)
                 else:
-                    beside.execute(step, encoded(step, args))
+                    beside.execute(with_lists(step, args), encoded(step, args))
         return answered or 0
 
     def _run_one(self, query: str, args: Any) -> int:
+        args, query = encoded(query, args), with_lists(query, args)
         asked = insertion(query)
         if asked is None or (self._returns_inserted() and not asked.is_conditional):
             return self._run(query, args)

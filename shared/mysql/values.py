@@ -18,8 +18,7 @@ Decoder = Callable[[Any], Any]
 
 _MADE = re.compile(rf"%\(({LISTED}|{IDENTIFIERS}|{ZIPPED})(\w+)\)s")
 _HEX = re.compile(r"[0-9a-f]{32}")
-#: No text of ours holds it, as PostgreSQL stores none: what is in a list that is empty.
-_NOTHING = ("\x00",)
+_MEMBERS = re.compile(rf"(\([^()]+\)|\S+) IN %\((?:{LISTED}|{IDENTIFIERS})(\w+)\)s")
 #: Bytes that a CHAR(32) may take on the wire, by the connection's character set.
 _UUID_LENGTHS = {32, 128}
 _TEXTS = {FIELD_TYPE.STRING, FIELD_TYPE.VAR_STRING}
@@ -34,7 +33,7 @@ def encoded(statement: str, parameters: Any) -> Any:
     ready = {name: stored(value) for name, value in parameters.items()}
     for kind, names in _MADE.findall(statement):
         if kind == LISTED:
-            ready[kind + names] = _listed(parameters.get(names)) or _nothing(statement, names)
+            ready[kind + names] = _listed(parameters.get(names))
         elif kind == IDENTIFIERS:
             ready[kind + names] = _identifiers(parameters.get(names))
         else:
@@ -42,6 +41,18 @@ def encoded(statement: str, parameters: Any) -> Any:
             rows = zip(*arrays, strict=True)
             ready[ZIPPED + names] = json.dumps([[_element(one) for one in row] for row in rows])
     return ready
+
+
+def with_lists(statement: str, parameters: Any) -> str:
+    """The statement with an empty set in the place of each list that is empty."""
+
+    def chosen(found: re.Match[str]) -> str:
+        if parameters.get(found[2]):
+            return found[0]
+        nothing = ", ".join(["NULL"] * (found[1].count(",") + 1))
+        return f"{found[1]} IN (SELECT {nothing} FROM DUAL WHERE FALSE)"  # noqa: S608 - no input
+
+    return _MEMBERS.sub(chosen, statement) if isinstance(parameters, Mapping) else statement
 
 
 def stored(value: Any) -> Any:
@@ -64,15 +75,9 @@ def _listed(values: Sequence[Any] | None) -> tuple[Any, ...]:
     )
 
 
-def _nothing(statement: str, name: str) -> tuple[Any, ...]:
-    """A list for a list that is empty, in the shape of what is looked for in it."""
-    row = re.search(rf"\(([^()]+)\) IN %\({LISTED}{name}\)s", statement)
-    return (_NOTHING * (row[1].count(",") + 1),) if row else _NOTHING
-
-
 def _identifiers(values: Sequence[Any] | None) -> tuple[Any, ...]:
     given = [UUID(one) if isinstance(one, str) else one for one in values or ()]
-    return _listed(given) or _NOTHING
+    return _listed(given)
 
 
 def _element(value: Any) -> Any:

@@ -40,6 +40,8 @@ def whole(node: exp.Expr, write: Write) -> exp.Expr:
         written = _series(node, write)
     elif isinstance(node, (exp.EQ, exp.NEQ)):
         written = _membership(node, write)
+    elif isinstance(node, exp.In) and node.args.get("query") is not None:
+        written = _one_of_elements(node, write)
     elif isinstance(node, exp.Extract) and node.name.lower() == "epoch":
         written = _seconds(node, write)
     return node if written is None else written
@@ -78,6 +80,17 @@ def _membership(node: exp.EQ | exp.NEQ, write: Write) -> exp.Expr | None:
     else:
         raise NotImplementedError(f"membership in {inner.sql('postgres')}")
     return exp.Not(this=exp.Paren(this=found)) if isinstance(node, exp.NEQ) else found
+
+
+def _one_of_elements(node: exp.In, write: Write) -> exp.Expr | None:
+    """``x IN (SELECT value FROM jsonb_array_elements(y) AS value)``, compared as JSON."""
+    elements = next(
+        (one for one in node.find_all(exp.Anonymous) if _is_named(one, "jsonb_array_elements")),
+        None,
+    )
+    if elements is None:
+        return None
+    return raw(f"JSON_CONTAINS({write(elements.expressions[0])}, {write(node.this)})")
 
 
 def _element(given: exp.Expr) -> Any:

@@ -199,7 +199,8 @@ class _Recording:
                 "due_at": _in_seconds(wait_seconds) if wait_seconds else None,
                 "message_id": self._announced(delivery_id, wait_seconds),
             }
-        earlier = select(func.coalesce(func.max(TraceDelivery.part) + 1, 0)).where(
+        following = func.coalesce(func.max(TraceDelivery.part) + 1, 0).label("part")
+        earlier = select(following).where(
             TraceDelivery.trace_id == trace.trace_id,
             TraceDelivery.tenant_id == self._tenant_id,
             TraceDelivery.config_id.is_not_distinct_from(config.id if config else None),
@@ -209,7 +210,8 @@ class _Recording:
             "tenant_id": self._tenant_id,
             "app_id": trace.app_id,
             "trace_id": trace.trace_id,
-            "part": earlier.scalar_subquery(),
+            # MySQL reads the table that is written to only by a table of its own.
+            "part": select(earlier.subquery("earlier").c.part).scalar_subquery(),
             "name": draft.redaction.shown(trace.name),
             "kind": trace.kind,
             "payload": draft.payload,

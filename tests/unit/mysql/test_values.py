@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from shared.mysql.values import encoded
+from shared.mysql.values import encoded, with_lists
 
 ONE, OTHER = UUID(int=1), UUID(int=2)
 
@@ -43,16 +43,16 @@ def test_ids_may_be_given_as_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("statement", "nothing"),
+    ("statement", "said"),
     [
-        ("a IN %(LIST__x)s", ("\x00",)),
-        ("a IN %(IDS__x)s", ("\x00",)),
-        ("(a, b) IN %(LIST__x)s", (("\x00", "\x00"),)),
+        ("a IN %(LIST__x)s", "a IN (SELECT NULL FROM DUAL WHERE FALSE)"),
+        ("NOT (a IN %(IDS__x)s)", "NOT (a IN (SELECT NULL FROM DUAL WHERE FALSE))"),
+        ("(a, b) IN %(LIST__x)s", "(a, b) IN (SELECT NULL, NULL FROM DUAL WHERE FALSE)"),
     ],
 )
-def test_an_empty_list_holds_what_no_column_can(statement: str, nothing: Any) -> None:
-    ready = encoded(statement, {"x": []})
-    assert nothing in ready.values()
+def test_an_empty_list_is_an_empty_set(statement: str, said: str) -> None:
+    assert with_lists(statement, {"x": []}) == said
+    assert with_lists(statement, {"x": [1]}) == statement
 
 
 def test_lists_of_one_length_are_rows() -> None:

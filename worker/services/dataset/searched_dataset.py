@@ -7,7 +7,6 @@ that is remembered is believed: the statement that finds the passages says wheth
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -29,7 +28,7 @@ _LOOK = select(
     Dataset.index_generation,
     Dataset.vector_store,
     Dataset.retrieval_model,
-    Dataset.last_searched_at < func.now() - timedelta(hours=1),
+    Dataset.last_searched_at < func.now() - func.make_interval(0, 0, 0, 0, 1),
 ).where(Dataset.id == bindparam("id"))
 
 

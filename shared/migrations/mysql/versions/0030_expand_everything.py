@@ -7,6 +7,7 @@ removes: where such a row must leave a note, its parent's trigger deletes it fir
 Revision: 0030, the first
 """
 
+import re
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -17,6 +18,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+CREATE = "CREATE TABLE IF NOT EXISTS "
 TABLES = Path(__file__).parent.parent / "0030_tables.sql"
 
 #: Their rows belong to a document without a foreign key: a removal takes them in batches.
@@ -131,7 +133,8 @@ TOLD = {
 
 def telling(table: str, key: tuple[str, ...]) -> dict[str, str]:
     """Triggers that tell a session which rows were written, if it asks: it is NULL otherwise."""
-    names = [one["name"] for one in sa.inspect(op.get_bind()).get_columns(table)]
+    words = next(one for one in statements() if one.startswith(f"{CREATE}{table} ("))
+    names = re.findall(r"^    ([a-z]\w*) [A-Z]", words, re.MULTILINE)
     is_same = " AND ".join(f"OLD.{name} <=> NEW.{name}" for name in names)
     row = ", ':', ".join(f"HEX(NEW.{name})" for name in key)
     return {
