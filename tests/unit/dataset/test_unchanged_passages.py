@@ -17,14 +17,36 @@ class CountingEmbedder:
 
     def __init__(self):
         self.embedded = []
+        self.batches = 0
 
     def count_tokens(self, text):
         return -(-len(text) // 4) + 3 * text.count("|")
 
     def embed(self, texts):
         self.embedded += texts
+        self.batches += 1
         vectors = np.full((len(texts), 2), 0.5, np.float32)
         return Embeddings(vectors, [self.count_tokens(text) for text in texts])
+
+
+class CostlyEmbedder(CountingEmbedder):
+    is_costly = True
+
+
+def test_a_costly_model_is_asked_once_however_many_passages_are_split_for_their_length():
+    lines = [f"line {number} of words" + "|" * (number % 97 > 90) * 30 for number in range(2_000)]
+    embedder, cheap = CostlyEmbedder(), CountingEmbedder()
+    passages = list(split([Block("\n".join(lines))], RULE, embedder.count_tokens))
+
+    made = embed_passages(passages, RULE, embedder, lambda _: {})
+
+    assert embedder.batches == 1
+    assert embedder.embedded == [one.passage.text for one in made]
+    assert max(one.tokens for one in made) <= RULE.max_tokens
+    assert [one.content_hash for one in made] == [
+        one.content_hash for one in embed_passages(passages, RULE, cheap, lambda _: {})
+    ]
+    assert cheap.batches > 1
 
 
 def test_an_unchanged_document_is_not_embedded_again_not_even_what_was_split_for_its_length():

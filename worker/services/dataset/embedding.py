@@ -88,18 +88,52 @@ def _embedded(
     passages: Sequence[Passage], rule: SplitRule, embedder: Embedder, lookup: Lookup
 ) -> list[list[EmbeddedPassage]]:
     """The pieces that each passage became: one, if it fits."""
+    known: dict[str, Known] = {}
+    cut = _cut(passages, rule, embedder, lookup, known)
+    made = iter(_made_of([one for pieces in cut for one in pieces], rule, embedder, lookup, known))
+    return [[one for _ in pieces for one in next(made)] for pieces in cut]
+
+
+def _cut(
+    passages: Sequence[Passage],
+    rule: SplitRule,
+    embedder: Embedder,
+    lookup: Lookup,
+    known: dict[str, Known],
+) -> list[list[Passage]]:
+    """What each is embedded as, by what can be counted; ``known`` is told what was looked up.
+
+    All pieces are there before the model is asked: so it is asked once.
+    """
     hashes = [content_hash(passage.text) for passage in passages]
-    known = lookup(hashes)
-    new = {index: passages[index] for index, digest in enumerate(hashes) if digest not in known}
+    found = lookup(hashes)
+    known |= found
     # Where others are known, one that is too long was split in the run before: its pieces are.
-    is_counted = embedder.is_costly or bool(known)
+    is_counted = embedder.is_costly or bool(found)
+    new = {index: passages[index] for index, digest in enumerate(hashes) if digest not in found}
     split = _counted_too_long(new, rule, embedder) if is_counted else {}
-    new = {index: passage for index, passage in new.items() if index not in split}
+    flat = [piece for pieces in split.values() for piece in pieces]
+    cut = iter(_cut(flat, rule, embedder, lookup, known) if flat else [])
+    return [
+        [one for _ in split[index] for one in next(cut)] if index in split else [passage]
+        for index, passage in enumerate(passages)
+    ]
+
+
+def _made_of(
+    passages: Sequence[Passage],
+    rule: SplitRule,
+    embedder: Embedder,
+    lookup: Lookup,
+    known: Mapping[str, Known],
+) -> list[list[EmbeddedPassage]]:
+    """As ``_embedded``, of what is to be embedded as it is; split if it is too long after all."""
+    hashes = [content_hash(passage.text) for passage in passages]
+    new = {index: passages[index] for index, digest in enumerate(hashes) if digest not in known}
     made = dict(zip(new, _made(list(new.values()), embedder), strict=True))
+    split: dict[int, list[Passage]] = {}
     whole: dict[int, EmbeddedPassage] = {}
     for index, (passage, digest) in enumerate(zip(passages, hashes, strict=True)):
-        if index in split:
-            continue
         found = made[index] if index in made else known[digest]
         if found is None:
             split[index] = _halves(passage, embedder)
@@ -111,7 +145,7 @@ def _embedded(
                 passage, digest, found.vector, found.tokens, words, source=found.source
             )
     # All in one call: a call costs more than a few passages.
-    flat = [piece for index in sorted(split) for piece in split[index]]
+    flat = [piece for pieces in split.values() for piece in pieces]
     redone = iter(_embedded(flat, rule, embedder, lookup) if flat else [])
     return [
         [one for _ in split[index] for one in next(redone)] if index in split else [whole[index]]
