@@ -20,11 +20,14 @@ from sqlalchemy.orm import Session
 from benchmarks.report import OURS, Figure, compared, rounds, table
 from benchmarks.vector_tables import Corpus, database, new_dataset, new_documents
 from shared.models import SegmentVector, db
+from shared.settings.indexing import IndexingSettings
 from worker.stores import pgvector_copy
 from worker.stores.pgvector import PgVectorStore
 from worker.stores.vectors import VectorBatch, VectorPlace
 
 TARGET = 0.9
+#: As many as an indexing run writes in a transaction, unless it is told otherwise.
+BATCH: int = IndexingSettings.model_fields["indexing_batch_segments"].default
 COPY = "raw COPY"
 _VECTORS = 10_240
 _ROWWISE_VECTORS = 512
@@ -119,7 +122,7 @@ def rate(way: Way, found: list[VectorBatch]) -> float:
     return wanted / seconds
 
 
-def figures(budget_seconds: float, batch: int = 256) -> Iterator[Figure]:
+def figures(budget_seconds: float, batch: int = BATCH) -> Iterator[Figure]:
     """Each way's rate, against raw COPY."""
     corpus = Corpus.of_manual()
     with database():
@@ -144,7 +147,7 @@ def figures(budget_seconds: float, batch: int = 256) -> Iterator[Figure]:
 def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--seconds", type=float, default=30)
     options = parser.parse_args()
     Console().print(table(figures(options.seconds, options.batch)))
