@@ -22,8 +22,9 @@ from worker.providers.parsing_pool import ParsingPool
 from worker.providers.parsing_process import ParsingProcess
 
 _START_SECONDS = 60.0
-#: A child that parsed this many files is replaced: what a library leaks is then bounded.
-_MAX_PARSES = 1000
+#: A child that parsed this many files is replaced: what a library leaks is then bounded, memory by
+#: ``_MAX_KEPT`` too. The next one takes 0.3 s to start, in which its worker waits.
+_MAX_PARSES = 10_000
 #: The part of the memory limit that a child may keep from one file to the next.
 _MAX_KEPT = 0.25
 #: Text taken from the child before its caller asks for it, so that it is free again sooner: the
