@@ -1,5 +1,14 @@
 """Words of MariaDB's, and the names of parameters that are made of others."""
 
+# All that sqlglot imports when it is needed, under a lock of its own: a child that is forked while
+# another thread holds it would wait for ever.
+import sqlglot.dialects.mysql
+import sqlglot.dialects.postgres
+import sqlglot.optimizer.annotate_types
+import sqlglot.optimizer.normalize
+import sqlglot.optimizer.scope
+import sqlglot.optimizer.simplify
+import sqlglot.transforms  # noqa: F401
 from sqlglot import exp
 
 #: ``x IN :LIST__name``: a list as it stands in SQL.

@@ -16,8 +16,6 @@ from shared.models.types import MYSQL
 # Waits for whoever has the row, whether it was there or is just being made.
 _TAKE = "INSERT INTO named_locks (name) VALUES (%(name)s) ON DUPLICATE KEY UPDATE name = name"
 _TAKE_IF_FREE = "SELECT 1 FROM named_locks WHERE name = %(name)s FOR UPDATE SKIP LOCKED"
-# Each server reads its own. MySQL's is of connections, whether they are in a transaction or not.
-_IDLING = "SET SESSION /*M!100300 idle_transaction_timeout = {} *//*!50708 wait_timeout = {} */"
 _EXISTS = "SELECT 1 FROM named_locks WHERE name = %(name)s"
 
 
@@ -75,10 +73,17 @@ def ended_when_frozen(connection: Connection, seconds: int) -> Iterator[None]:
     if connection.dialect.name not in MYSQL:
         yield
         return
-    connection.exec_driver_sql(_IDLING.format(seconds, seconds))
+    # MySQL's is of connections, whether they are in a transaction or not.
+    limit = "idle_transaction_timeout" if _is_mariadb(connection) else "wait_timeout"
+    connection.exec_driver_sql(f"SET @usual = @@SESSION.{limit}, SESSION {limit} = {seconds}")
     try:
         yield
     finally:
         # The connection's next user may take its time; a lost one has none.
         with suppress(SQLAlchemyError):
-            connection.exec_driver_sql(_IDLING.format(0, "@@GLOBAL.wait_timeout"))
+            connection.exec_driver_sql(f"SET SESSION {limit} = @usual")
+
+
+def _is_mariadb(connection: Connection) -> bool:
+    dialect: Any = connection.dialect
+    return bool(dialect.is_mariadb)

@@ -14,7 +14,7 @@ def end_idle_transactions(engine: Engine, seconds: float) -> None:
     what the URI's own ``options`` say wins.
     """
     if engine.dialect.name != "postgresql":
-        _end_on_mariadb(engine, seconds)
+        _end_on_mysql(engine, math.ceil(seconds))
         return
     option = f"-c idle_in_transaction_session_timeout={round(seconds * 1000)}"
 
@@ -23,8 +23,11 @@ def end_idle_transactions(engine: Engine, seconds: float) -> None:
         parameters["options"] = f"{option} {parameters.get('options', '')}".strip()
 
 
-def _end_on_mariadb(engine: Engine, seconds: float) -> None:
+def _end_on_mysql(engine: Engine, seconds: int) -> None:
+    # Each server reads its own. MySQL's ends idle connections of the pool, too, which opens others.
+    said = f"/*M!100300 idle_transaction_timeout = {seconds} *//*!50708 wait_timeout = {seconds} */"
+
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: object) -> None:
         with connection.cursor() as cursor:
-            cursor.execute(f"SET SESSION idle_transaction_timeout = {math.ceil(seconds)}")
+            cursor.execute(f"SET SESSION {said}")
