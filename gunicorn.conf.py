@@ -21,6 +21,8 @@ graceful_timeout = 30
 keepalive = 75
 # The application is made in each worker: no connection is shared by a fork.
 preload_app = False
+# Its home may be one that cannot be written, as in a container, and nobody asks there.
+control_socket_disable = True
 # Where a probe may be the first to notice, nothing is written for it.
 accesslog = None
 

@@ -23,6 +23,7 @@ pytest_plugins = [
     "tests.fixtures.commands",
     "tests.fixtures.flower",
     "tests.fixtures.browser",
+    "tests.fixtures.object_storage",
     "tests.fixtures.oauth_provider",
     "tests.fixtures.outbox_rows",
     "tests.fixtures.mail_servers",

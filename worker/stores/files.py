@@ -13,7 +13,12 @@ from uuid import uuid4
 from fsspec import AbstractFileSystem
 
 from shared.errors import UnreadableFile
-from shared.submitting.storage_failures import storage_failure, storage_failures
+from shared.submitting.storage_failures import (
+    storage_errors,
+    storage_failure,
+    storage_failures,
+)
+from worker.stores.remote_file import reading
 
 
 class StoredFiles:
@@ -39,7 +44,7 @@ class StoredFiles:
             raise UnreadableFile(
                 f"the stored file {key} is gone: upload the document again"
             ) from None
-        except OSError as error:
+        except storage_errors() as error:
             raise storage_failure(error, self._filesystem) from error
 
     def write(self, key: str, content: bytes) -> None:
@@ -55,9 +60,9 @@ class StoredFiles:
             with self._filesystem.open(draft, "wb") as file:
                 file.write(content)
             self._filesystem.mv(draft, key)
-        except OSError as error:
+        except storage_errors() as error:
             # Least of all a full disk shall keep half a file for each attempt.
-            with suppress(OSError):
+            with suppress(*storage_errors()):
                 self._filesystem.rm_file(draft)
             raise storage_failure(error, self._filesystem) from error
 
@@ -115,7 +120,7 @@ class StoredFiles:
         """
         try:
             return bool(self._filesystem.exists(key) or self._filesystem.exists(_aside(key)))
-        except OSError as error:
+        except storage_errors() as error:
             raise storage_failure(error, self._filesystem) from error
 
     def age_seconds(self, key: str) -> float | None:
@@ -128,7 +133,7 @@ class StoredFiles:
             written: datetime = self._filesystem.modified(key)
         except (FileNotFoundError, NotImplementedError):
             return None
-        except OSError as error:
+        except storage_errors() as error:
             raise storage_failure(error, self._filesystem) from error
         aware = written if written.tzinfo is not None else written.replace(tzinfo=UTC)
         return (datetime.now(UTC) - aware).total_seconds()
@@ -148,13 +153,12 @@ class StoredFiles:
             found = self._filesystem.ls(folder, detail=True, refresh=True)
         except FileNotFoundError:
             return []
-        except OSError as error:
+        except storage_errors() as error:
             raise storage_failure(error, self._filesystem) from error
         return sorted(one["name"] for one in found if one["type"] == kind)
 
     def _opened(self, key: str) -> BinaryIO:
-        file: BinaryIO = self._filesystem.open(key, "rb")
-        return file
+        return reading(self._filesystem.open(key, "rb"), self._filesystem)
 
     def _bring_back(self, key: str) -> None:
         self._filesystem.mv(_aside(key), key)
