@@ -33,6 +33,7 @@ def load_services(**_: object) -> None:
     import worker.wiring
 
     worker.wiring.preload_chat(flask_app.extensions["settings"])
+    worker.wiring.preload_vector_stores(flask_app.extensions["settings"])
 
 
 @celeryd_after_setup.connect

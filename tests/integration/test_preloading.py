@@ -1,5 +1,6 @@
 """What a worker loads before its pool forks."""
 
+import os
 import subprocess
 import sys
 
@@ -37,3 +38,27 @@ def test_children_have_the_local_model_from_their_parent(queues: list[str], load
         [sys.executable, "-c", _SCRIPT, *queues], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == ("0" if loads else "1"), done.stderr
+
+
+_QDRANT = """
+import sys
+from celery.signals import worker_init
+import worker.celery_app
+
+worker_init.send(sender=None)
+print("qdrant_client" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(("store", "is_there"), [("qdrant", True), ("pgvector", False)])
+def test_the_client_of_qdrant_is_imported_before_any_fork(store: str, is_there: bool) -> None:  # noqa: FBT001
+    """A child that is forked while a thread imports it waits for the import for ever."""
+    variables = {"VECTOR_STORE": store, "QDRANT_URL": "http://127.0.0.1:1" if is_there else ""}
+    done = subprocess.run(
+        [sys.executable, "-c", _QDRANT],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **variables},
+    )
+    assert done.stdout.strip() == str(is_there), done.stderr

@@ -23,7 +23,7 @@ from worker.wiring.ops_trace import clean_old_traces, payload_files
 from worker.wiring.sweeping import sweep
 from worker.wiring.trace_export import export_needs
 from worker.wiring.trace_probing import probe_provider
-from worker.wiring.vectors import vector_stores
+from worker.wiring.vectors import preload_vector_stores, vector_stores
 
 __all__ = [
     "COSTLY_EMBEDDERS",
@@ -43,6 +43,7 @@ __all__ = [
     "payload_files",
     "preload_chat",
     "preload_embedder",
+    "preload_vector_stores",
     "probe_provider",
     "removal_needs",
     "remove_unused_files",

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from contextlib import suppress
 
 from flask import current_app
 
@@ -40,6 +41,17 @@ def vector_stores() -> VectorStores:
             if len(found.each()) > in_postgresql or not is_folder:
                 made[os.getpid()] = found
         return found
+
+
+def preload_vector_stores(settings: Settings) -> None:
+    """Import Qdrant's client before the pool forks, where it is used: see ``load_services``.
+
+    A child that is forked while the relay's thread imports it would wait for ever.
+    """
+    vectors = settings.vectors
+    if vectors.vector_store == "qdrant" or vectors.qdrant_url or vectors.qdrant_path:
+        with suppress(ImportError):  # told by whoever needs it
+            import worker.stores.qdrant_opening  # noqa: F401
 
 
 def _stores(settings: VectorSettings, *, in_postgresql: bool) -> VectorStores:
