@@ -256,6 +256,15 @@ class FlaskTask(Task):  # type: ignore[type-arg]
     def revive(self, session: Session, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Undo ``abandon`` in the session's transaction: a dead letter is replayed."""
 
+    def replayed(
+        self,
+        session: Session,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        message_id: UUID,
+    ) -> None:
+        """Note in rows that name their message which one it is now, after ``revive``."""
+
     def _try_again(self, error: Exception, wanted_seconds: float | None = None) -> NoReturn:
         delay_seconds = wait_seconds(self.request.retries, wanted_seconds)
         # A message that waits for longer than the visibility timeout is handed out twice.

@@ -6,11 +6,12 @@ from uuid import UUID
 
 import pytest
 from flask import Flask
+from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from shared.contract import DOCUMENT_INDEXING, MAIL_QUEUE
 from shared.errors import AttemptsExhausted, InvalidRequest, NotFound
-from shared.models import NO_TENANT, DeadLetter, Document, DocumentStatus, db
+from shared.models import NO_TENANT, DeadLetter, Document, DocumentStatus, OutboxMessage, db
 from tests.fixtures.application import Reader, Submit
 from tests.fixtures.messages import Messages
 from worker.delivery import dead_letters
@@ -87,7 +88,11 @@ def test_a_replay_is_an_ordinary_message_in_its_old_queue_and_happens_once(
 def test_a_replay_revives_the_documents_that_ended_and_no_others(
     app: Flask, session: Session, submit: Submit, dataset_id: UUID, reader: Reader
 ) -> None:
-    ended, waits = (one.document_id for one in submit({"a.txt": b"A heron.", "b.txt": b"A gull."}))
+    # A message each.
+    ((ended,), (waits,)) = (
+        [one.document_id for one in submit(files)]
+        for files in ({"a.txt": b"A heron."}, {"b.txt": b"A gull."})
+    )
     args = [str(dataset_id), [str(ended)]]
     document_indexing_task.abandon(AttemptsExhausted("given up"), args, {})
     document = reader.document(ended)
@@ -97,12 +102,19 @@ def test_a_replay_revives_the_documents_that_ended_and_no_others(
     both = [str(dataset_id), [str(ended), str(waits)]]
     write(session, ONE, DOCUMENT_INDEXING.name, args=both)
 
-    assert dead_letters.replay(session, ONE, app.extensions["celery"]) is not None
+    of_the_other = reader.document(waits).message_id
+    # As it is when a message is given up: its row is gone.
+    session.execute(delete(OutboxMessage).where(OutboxMessage.id == document.message_id))
+
+    replayed = dead_letters.replay(session, ONE, app.extensions["celery"])
+    assert replayed is not None
     session.commit()
 
     document = reader.document(ended)
     assert (document.indexing_status, document.error) == (DocumentStatus.WAITING, None)
+    assert document.message_id == replayed
     assert reader.document(waits).error == "left alone"
+    assert reader.document(waits).message_id == of_the_other
 
 
 def test_giving_up_twice_leaves_what_came_after_alone(

@@ -109,6 +109,8 @@ def replay(session: Session, letter_id: UUID, celery: Celery | None = None) -> U
         session, found.task, found.args, found.kwargs, celery=celery, tenant_id=found.tenant_id
     )
     session.flush()
+    if isinstance(task, FlaskTask):
+        task.replayed(session, found.args, found.kwargs, message_id)
     message = session.get_one(OutboxMessage, message_id)
     # Where it was, whatever the routes of this process say; and of the trace it was.
     message.queue = found.queue

@@ -95,6 +95,20 @@ class DocumentsTask(FlaskTask):
         if message := parse_message(args, kwargs):
             revive_documents(session, *message)
 
+    def replayed(
+        self,
+        session: Session,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        message_id: UUID,
+    ) -> None:
+        """Note the new message in the documents that wait for one."""
+        from worker.services.dataset.giving_up import adopt_documents
+        from worker.services.dataset.messages import parse_message
+
+        if message := parse_message(args, kwargs):
+            adopt_documents(session, *message, message_id)
+
 
 @shared_task(name=DOCUMENT_INDEXING.name, base=DocumentsTask)
 def document_indexing_task(dataset_id: str, document_ids: list[str]) -> None:

@@ -37,6 +37,13 @@ _REVIVE = text("""
     WHERE id = ANY(CAST(:ids AS uuid[])) AND dataset_id = :dataset_id
       AND indexing_status = 'error'
 """)
+# Only those whose own message is gone: what another one is about to do stays its own.
+_ADOPT = text("""
+    UPDATE documents SET message_id = :message_id
+    WHERE id = ANY(CAST(:ids AS uuid[])) AND dataset_id = :dataset_id
+      AND indexing_status = 'waiting'
+      AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.id = documents.message_id)
+""")
 _OURS = text("""
     SELECT 1 FROM documents WHERE id = ANY(CAST(:ids AS uuid[])) AND lease_owner = :owner LIMIT 1
 """)
@@ -74,3 +81,11 @@ def give_up_documents(
 def revive_documents(session: Session, dataset_id: UUID, documents: Sequence[UUID]) -> None:
     """Let documents that ended as ``error`` wait again, in the caller's transaction."""
     session.execute(_REVIVE, {"ids": list(map(str, documents)), "dataset_id": dataset_id})
+
+
+def adopt_documents(
+    session: Session, dataset_id: UUID, documents: Sequence[UUID], message_id: UUID
+) -> None:
+    """Say in documents that wait, and whose message is gone, which message is theirs now."""
+    values = {"message_id": str(message_id), "dataset_id": dataset_id}
+    session.execute(_ADOPT, {**values, "ids": list(map(str, documents))})
