@@ -3,18 +3,18 @@
 from uuid import UUID
 
 from fastapi import FastAPI, UploadFile
-from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 from shared.app_factory import create_app as create_rag_worker
 from shared.models import Document
+from shared.queueing.engine import open_engine
 from shared.settings import load_settings
 from shared.submitting.dataset import ensure_dataset, ensure_tenant, submit_document
 from shared.submitting.files import store_file
 
 settings = load_settings()
 rag_worker = create_rag_worker(settings)  # Redis, storage and Celery from the environment
-engine = create_engine(settings.database.url, **settings.database.engine_options)
+engine = open_engine(settings.database)
 app = FastAPI()
 
 

@@ -4,12 +4,12 @@ import sys
 from pathlib import Path
 
 from celery import Celery
-from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 from shared.extensions.redis import connect
 from shared.extensions.storage import open_storage
 from shared.queueing.celery_settings import celery_settings
+from shared.queueing.engine import open_engine
 from shared.settings import load_settings
 from shared.submitting.dataset import ensure_dataset, ensure_tenant, submit_documents
 from shared.submitting.files import store_file
@@ -20,7 +20,7 @@ def main(paths: list[Path]) -> None:
     storage, redis = open_storage(settings.storage.storage_url), connect(settings)
     celery = Celery()
     celery.config_from_object(celery_settings(settings))
-    engine = create_engine(settings.database.url, **settings.database.engine_options)
+    engine = open_engine(settings.database)
     with Session(engine) as session, session.begin():
         tenant_id = ensure_tenant(session, "acme")
         dataset_id = ensure_dataset(session, tenant_id, "manuals")

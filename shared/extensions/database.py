@@ -1,7 +1,6 @@
 """The engine: one pool a process, safe over fork."""
 
 import os
-import socket
 import time
 import weakref
 from io import BytesIO
@@ -16,18 +15,11 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from shared.extensions import waiting_copy
 from shared.models import db
+from shared.queueing.engine import prepare_mysql
 from shared.settings import Settings
 
 #: A connection used a moment ago is alive, or its loss will show at the next statement.
 TRUSTED_SECONDS = 1.0
-
-#: Seconds of silence, seconds between questions, questions; milliseconds without an answer.
-KEEPALIVE = (
-    (socket.TCP_KEEPIDLE, 15),
-    (socket.TCP_KEEPINTVL, 5),
-    (socket.TCP_KEEPCNT, 3),
-    (socket.TCP_USER_TIMEOUT, 30_000),
-)
 
 _engines: "weakref.WeakSet[Engine]" = weakref.WeakSet()
 
@@ -48,25 +40,6 @@ def init_app(app: Flask) -> None:
             _begin_transactions_again(db.engine)
             _copy_in(db.engine)
         _check_idle_connections(db.engine)
-
-
-def prepare_mysql(engine: Engine) -> None:
-    """Give an engine of MariaDB or MySQL what its connections need; opens none."""
-    # Takes a while to import, and PostgreSQL needs none of it.
-    from shared.mysql import install
-
-    install(engine)
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: Any, _: ConnectionPoolEntry) -> None:
-        # SQLAlchemy names the character set once more, which takes the collation back.
-        with connection.cursor() as cursor:
-            cursor.execute("SET SESSION collation_connection = 'utf8mb4_bin'")
-        # A black-holed connection must end within a lease, not after the kernel's 2 hours.
-        opened = connection._sock  # noqa: SLF001 - PyMySQL has no option for it
-        if opened.family != socket.AF_UNIX:
-            for option, value in KEEPALIVE:
-                opened.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _begin_transactions_again(engine: Engine) -> None:

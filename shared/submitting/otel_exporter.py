@@ -14,10 +14,11 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
 from shared.errors import InvalidRequest, NotFound, TraceTooLarge
+from shared.queueing.engine import open_engine
 from shared.queueing.outage import SERVER_LOST
 from shared.settings import load_settings
 from shared.submitting.ids import AnyId
@@ -138,13 +139,14 @@ class RagWorkerSpanExporter(SpanExporter):
             if self._opened is not None:
                 # After a fork the parent's connections stay the parent's.
                 self._opened[1].dispose(close=False)
-            engine = create_engine(
-                load_settings().database.url,
+            database = load_settings().database
+            arguments = database.engine_options["connect_args"]
+            engine = open_engine(
+                database,
                 pool_size=1,
                 max_overflow=1,
                 pool_pre_ping=True,
-                hide_parameters=True,
-                connect_args={"connect_timeout": _CONNECT_SECONDS},
+                connect_args=arguments | {"connect_timeout": _CONNECT_SECONDS},
             )
             self._opened = (os.getpid(), engine, sessionmaker(engine))
         return self._opened[2]

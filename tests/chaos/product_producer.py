@@ -5,12 +5,12 @@ from typing import Any
 from uuid import UUID
 
 from celery import Celery
-from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 from shared.extensions.redis import connect
 from shared.extensions.storage import open_storage
 from shared.queueing.celery_settings import celery_settings
+from shared.queueing.engine import open_engine
 from shared.settings import load_settings
 from shared.submitting.dataset import submit_documents
 from shared.submitting.files import store_file
@@ -24,7 +24,7 @@ def produce(order: dict[str, Any], specs: list[DocumentSpec]) -> dict[str, str]:
     storage = open_storage(settings.storage.storage_url)
     celery = Celery()
     celery.config_from_object(celery_settings(settings))
-    engine = create_engine(settings.database.url, **settings.database.engine_options)
+    engine = open_engine(settings.database)
     tenant_id = UUID(order["tenant_id"])
     files = [
         (spec.key, store_file(storage, tenant_id, spec.name, io.BytesIO(spec.content())))

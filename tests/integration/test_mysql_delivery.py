@@ -7,10 +7,10 @@ from uuid import uuid4
 import pytest
 from celery import Celery
 from celery.result import AsyncResult, GroupResult
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError, ProgrammingError
 
-from shared.extensions.database import prepare_mysql
+from shared.queueing.engine import open_engine
 from shared.queueing.locks import ended_when_frozen, hold, hold_if_free
 from shared.queueing.result_backend import result_backend_settings
 from shared.settings import load_settings
@@ -34,8 +34,7 @@ def uri(mysql_uri: str, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.fixture
 def engine(uri: str) -> Iterator[Engine]:
     settings = load_group(DatabaseSettings, ())
-    made = create_engine(settings.url, **settings.engine_options)
-    prepare_mysql(made)
+    made = open_engine(settings)
     yield made
     made.dispose()
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, text
 
-from shared.extensions.database import prepare_mysql
+from shared.queueing.engine import open_engine
 from shared.queueing.publishing import Bounds
 from shared.settings.base import load_group
 from shared.settings.database import DatabaseSettings
@@ -26,8 +26,7 @@ def engine(mysql_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     monkeypatch.setenv("SQLALCHEMY_DATABASE_URI", mysql_uri)
     monkeypatch.setenv("VECTOR_STORE", "qdrant")
     settings = load_group(DatabaseSettings, ())
-    made = create_engine(settings.url, **settings.engine_options)
-    prepare_mysql(made)
+    made = open_engine(settings)
     with made.begin() as connection:
         connection.execute(_WRITE, {"tenants": TENANTS, "hundreds": MESSAGES // 100})
     yield made

@@ -14,7 +14,7 @@ from sqlalchemy import NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
 from shared.contract import QUEUES
-from shared.extensions.database import prepare_mysql
+from shared.queueing.engine import prepare_mysql
 from shared.settings import Settings
 from shared.settings.database import DatabaseSettings
 from worker.delivery.figures import (
