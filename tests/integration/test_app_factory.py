@@ -142,7 +142,7 @@ def test_the_secret_key_comes_from_the_environment_or_is_absent(
     assert create_migrations_app().config["SECRET_KEY"] == "a key"
 
 
-@pytest.mark.parametrize("url", ["nosuchprotocol://x:hunter2@h", "s3://key:hunter2@bucket"])
+@pytest.mark.parametrize("url", ["nosuchprotocol://x:hunter2@h", "gs://key:hunter2@bucket"])
 def test_a_storage_nobody_can_open_is_one_line_without_its_secret(
     environment: dict[str, str], url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

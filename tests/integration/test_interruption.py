@@ -1,6 +1,7 @@
 """Work is ended from outside wherever it runs, and nothing of it reaches what runs next."""
 
 import contextlib
+import gc
 import os
 import random
 import select
@@ -216,10 +217,14 @@ def interrupted_at_random() -> Iterator[list[Interruptible]]:
     # Threads change places as often as they can: each moment around the exit gets its turn.
     sys.setswitchinterval(1e-6)
     interrupter = threading.Thread(target=interrupt_whatever_runs)
+    # What other tests left must not be finalized, and told of by pytest, while it interrupts.
+    gc.collect()
+    gc.disable()
     interrupter.start()
     yield running
     ended.set()
     interrupter.join()
+    gc.enable()
     sys.setswitchinterval(interval_seconds)
 
 
