@@ -20,3 +20,9 @@ UNCOUNTED = (ShuttingDown, RateLimited, ServiceAway)
 
 #: Everything after which the same work can succeed later.
 RETRYABLE = (Transient, *SERVER_LOST)
+
+
+def mysql_number(error: BaseException | None) -> object:
+    """The number that MariaDB or MySQL gave an error of the driver's; else none of theirs."""
+    arguments = error.args if error is not None else ()
+    return arguments[0] if arguments else None

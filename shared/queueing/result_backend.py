@@ -26,6 +26,7 @@ from sqlalchemy.orm import Session
 from shared.errors import ConfigurationError
 from shared.queueing import trace_context
 from shared.queueing.group_writer import GroupWriter, can_succeed_later
+from shared.queueing.outage import mysql_number
 from shared.queueing.pipelined_writer import PipelinedWriter
 from shared.queueing.result_engine import ENGINE_OPTIONS, result_engine, result_url
 from shared.queueing.result_request import request_columns
@@ -223,8 +224,7 @@ def _writer(
 
 
 def _is_read_only(error: Exception) -> bool:
-    arguments = error.orig.args if isinstance(error, OperationalError) and error.orig else ()
-    return bool(arguments) and arguments[0] in _READ_ONLY
+    return isinstance(error, OperationalError) and mysql_number(error.orig) in _READ_ONLY
 
 
 def _naive_utc(moment: datetime) -> datetime:

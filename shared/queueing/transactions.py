@@ -4,10 +4,12 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
+
+from shared.queueing.outage import mysql_number
 
 logger = logging.getLogger(__name__)
 
@@ -54,11 +56,8 @@ def in_transaction(sessions: Callable[[], Session], work: Callable[[Session], Re
 
 def was_in_favour_of_another(error: DBAPIError) -> bool:
     """Whether the same transaction can succeed when it is begun anew: it met another's locks."""
-    driver: Any = error.orig
-    if getattr(driver, "pgcode", None) in _STATES:
-        return True
-    arguments = getattr(driver, "args", None) or (None,)
-    return arguments[0] in _NUMBERS
+    driver = error.orig
+    return getattr(driver, "pgcode", None) in _STATES or mysql_number(driver) in _NUMBERS
 
 
 def _once(sessions: Callable[[], Session], work: Callable[[Session], Result]) -> Result:

@@ -11,7 +11,6 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from shared.models import Document, DocumentStatus, db
-from shared.queueing.transactions import in_transaction
 from shared.settings import Settings
 from shared.submitting import control
 from worker.cli import document_life
@@ -21,6 +20,7 @@ from worker.cli.overview import find_dataset
 from worker.cli.printing import printable
 from worker.cli.stuck import stuck
 from worker.cli.summarizing import summarize
+from worker.cli.transactions import committed_by_batch
 from worker.cli.url_sources import sync_all
 
 #: Documents a transaction.
@@ -168,14 +168,8 @@ def _chosen(ids: Sequence[UUID], dataset: str | None, tenant: str) -> list[UUID]
         )
 
 
-def _committed(change: Change, batch: Sequence[UUID]) -> list[UUID]:
-    return in_transaction(partial(Session, db.engine), lambda session: change(session, batch))
-
-
 def _change(what: str, change: Change, chosen: Sequence[UUID], *, as_json: bool) -> None:
-    changed: list[UUID] = []
-    for start in range(0, len(chosen), _BATCH):
-        changed += _committed(change, chosen[start : start + _BATCH])
+    changed = committed_by_batch(change, chosen, _BATCH)
     done = set(changed)
     alone = _statuses([one for one in chosen if one not in done])
     if as_json:

@@ -13,7 +13,6 @@ from sqlalchemy.orm import Session
 
 from shared.errors import NotFound
 from shared.models import Document, DocumentStatus, db
-from shared.queueing.transactions import in_transaction
 from shared.settings import Settings
 from shared.submitting import availability, reindexing, removing
 from shared.submitting.files import StoredFile, store_file
@@ -21,6 +20,7 @@ from worker.cli.application import in_application
 from worker.cli.documents import DEFAULT_NAME, as_one_line, json_option
 from worker.cli.json_file import JsonFile
 from worker.cli.overview import find_dataset
+from worker.cli.transactions import committed_by_batch
 
 #: Documents a transaction.
 _BATCH = 500
@@ -275,14 +275,8 @@ def _chosen(
         return list(session.scalars(query.order_by(Document.position)))
 
 
-def _committed(change: Change, batch: Sequence[UUID]) -> list[UUID]:
-    return in_transaction(partial(Session, db.engine), lambda session: change(session, batch))
-
-
 def _change(what: str, change: Change, chosen: Sequence[UUID], *, as_json: bool) -> None:
-    changed: list[UUID] = []
-    for start in range(0, len(chosen), _BATCH):
-        changed += _committed(change, chosen[start : start + _BATCH])
+    changed = committed_by_batch(change, chosen, _BATCH)
     if as_json:
         click.echo(as_one_line({"documents": changed, "number": len(changed)}))
         return

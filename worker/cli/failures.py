@@ -92,12 +92,12 @@ def _server_failure(error: Exception) -> str | None:
     from psycopg2.errors import UndefinedColumn, UndefinedTable
     from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-    from shared.queueing.outage import SERVER_LOST
+    from shared.queueing.outage import SERVER_LOST, mysql_number
     from shared.queueing.transactions import was_in_favour_of_another
 
     if isinstance(error, DBAPIError) and (
         isinstance(error.orig, (UndefinedTable, UndefinedColumn))
-        or _number(error.orig) in {UNKNOWN_TABLE, UNKNOWN_COLUMN}
+        or mysql_number(error.orig) in {UNKNOWN_TABLE, UNKNOWN_COLUMN}
     ):
         return "the database has no tables of this version: run `rag-worker db upgrade`"
     if isinstance(error, DBAPIError) and was_in_favour_of_another(error):
@@ -110,11 +110,6 @@ def _server_failure(error: Exception) -> str | None:
     if isinstance(error, SERVER_LOST):
         return f"Redis does not answer: {error}; start it, or set REDIS_URL, or run `rag-worker up`"
     return None
-
-
-def _number(error: BaseException | None) -> object:
-    arguments = error.args if error is not None else ()
-    return arguments[0] if arguments else None
 
 
 def _write_whatever_the_encoding() -> None:

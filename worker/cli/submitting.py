@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -12,7 +11,6 @@ from sqlalchemy.orm import Session
 
 from shared.errors import InvalidRequest
 from shared.models import Dataset, db
-from shared.queueing.transactions import in_transaction
 from shared.settings import Settings
 from shared.settings.embedding import EmbeddingSettings
 from shared.submitting.dataset import (
@@ -23,6 +21,7 @@ from shared.submitting.dataset import (
 )
 from shared.submitting.files import StoredFile, storable, store_file
 from worker.cli.found_files import FoundFile
+from worker.cli.transactions import committed
 
 _BATCH_FILES = 100
 #: Of the first: workers begin with it while the others are stored.
@@ -144,8 +143,7 @@ def _submitted(
     redis = current_app.extensions["redis"]
     settings: Settings = current_app.extensions["settings"]
     guard_seconds = settings.indexing.indexing_guard_seconds
-    return in_transaction(
-        partial(Session, db.engine),
+    return committed(
         lambda session: submit_documents(
             session,
             redis,

@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session
 from shared.contract import DOCUMENT_SYNC
 from shared.errors import NotFound
 from shared.models import Document, OutboxMessage, db
-from shared.queueing.transactions import in_transaction
 from shared.settings import Settings
 from shared.submitting.urls import UrlSubmission, submit_urls, sync_documents
+from worker.cli.transactions import committed
 
 _POLL_SECONDS = 0.2
 #: URLs or documents a transaction.
@@ -29,10 +29,8 @@ def submit_all(dataset_id: UUID, urls: Sequence[str]) -> list[UrlSubmission]:
     """
     submissions: list[UrlSubmission] = []
     for start in range(0, len(urls), _BATCH):
-        submissions += in_transaction(
-            partial(Session, db.engine),
-            partial(_submit, dataset_id=dataset_id, urls=urls[start : start + _BATCH]),
-        )
+        batch = urls[start : start + _BATCH]
+        submissions += committed(partial(_submit, dataset_id=dataset_id, urls=batch))
     return submissions
 
 
@@ -54,7 +52,7 @@ def sync_all(document_ids: Sequence[UUID]) -> list[UrlSubmission]:
         NotFound: one of them does not exist.
         InvalidRequest: one of them does not come from a URL.
     """
-    return in_transaction(partial(Session, db.engine), partial(_sync, document_ids=document_ids))
+    return committed(partial(_sync, document_ids=document_ids))
 
 
 def _sync(session: Session, document_ids: Sequence[UUID]) -> list[UrlSubmission]:

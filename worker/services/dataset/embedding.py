@@ -1,8 +1,9 @@
 """Passages become vectors; what the serving version has already is not embedded again."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 from uuid import UUID
 
 import numpy as np
@@ -28,6 +29,7 @@ class Known:
     source: UUID | None = None
 
 
+Became = TypeVar("Became")
 #: Content hashes in, what is known of them out.
 Lookup = Callable[[Sequence[str]], dict[str, Known]]
 
@@ -78,7 +80,7 @@ def embed_parents(
             None,
             parent.tokens,
             word_count(parent.text),
-            tuple(one for _ in parent.children for one in next(made)),
+            tuple(_of_all(parent.children, made)),
         )
         for parent in parents
     ]
@@ -91,7 +93,12 @@ def _embedded(
     known: dict[str, Known] = {}
     cut = _cut(passages, rule, embedder, lookup, known)
     made = iter(_made_of([one for pieces in cut for one in pieces], rule, embedder, lookup, known))
-    return [[one for _ in pieces for one in next(made)] for pieces in cut]
+    return [_of_all(pieces, made) for pieces in cut]
+
+
+def _of_all(pieces: Sequence[Passage], became: Iterator[Sequence[Became]]) -> list[Became]:
+    """What pieces became, in one; of each the next says it."""
+    return [one for _ in pieces for one in next(became)]
 
 
 def _cut(
@@ -115,7 +122,7 @@ def _cut(
     flat = [piece for pieces in split.values() for piece in pieces]
     cut = iter(_cut(flat, rule, embedder, lookup, known) if flat else [])
     return [
-        [one for _ in split[index] for one in next(cut)] if index in split else [passage]
+        _of_all(split[index], cut) if index in split else [passage]
         for index, passage in enumerate(passages)
     ]
 
@@ -148,7 +155,7 @@ def _made_of(
     flat = [piece for pieces in split.values() for piece in pieces]
     redone = iter(_embedded(flat, rule, embedder, lookup) if flat else [])
     return [
-        [one for _ in split[index] for one in next(redone)] if index in split else [whole[index]]
+        _of_all(split[index], redone) if index in split else [whole[index]]
         for index in range(len(passages))
     ]
 
